@@ -1,0 +1,13 @@
+// The table of commands: name, summary, and where the command lives. One line a command, in the order of `--help`.
+import type { Command } from 'commander';
+import type { CliIo } from './cli-io.ts';
+
+type Register = (program: Command, io: CliIo) => void;
+
+export interface CommandEntry {
+  readonly name: string;
+  readonly summary: string;
+  readonly load: () => Promise<Register>;
+}
+
+export const COMMANDS: readonly CommandEntry[] = [];
