@@ -2,7 +2,7 @@
 // It lives in a branch of its own (`<release>-manifest`, file `manifest.json` with `manifest.json.sig`), pushed
 // atomically with the release, because it names store paths that were built from exactly that commit.
 import * as z from 'zod/mini';
-import { hostName } from './fleet-config.ts';
+import { healthConfig, hostName } from './fleet-config.ts';
 
 export const gitCommit = z.string().check(z.regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/, 'not a commit id'));
 export const storePathText = z
@@ -18,6 +18,8 @@ export const manifestHost = z.strictObject({
   wave: z.int(),
   /** `built`: in the caches. `deferred`: CI could not build it, the host builds it itself. `kept`: carried over. */
   state: z.enum(['built', 'deferred', 'kept']),
+  /** The host's health checks, so that a pull host's trial needs no evaluation; absent: systemd alone is asked. */
+  health: z.optional(healthConfig),
 });
 
 export const releaseManifest = z.strictObject({
