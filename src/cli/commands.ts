@@ -10,4 +10,15 @@ export interface CommandEntry {
   readonly load: () => Promise<Register>;
 }
 
-export const COMMANDS: readonly CommandEntry[] = [];
+export const COMMANDS: readonly CommandEntry[] = [
+  {
+    name: 'doctor',
+    summary: 'Check what this machine has of what Slipway needs',
+    load: async () => (await import('./doctor-command.ts')).registerDoctor,
+  },
+  {
+    name: 'completion',
+    summary: 'Print completions for a shell',
+    load: async () => (await import('./completion-command.ts')).registerCompletion,
+  },
+];

@@ -1,0 +1,69 @@
+// `slipway completion SHELL`: completions made from the commands themselves, so that they cannot go stale.
+import { Argument, type Command } from 'commander';
+import type { CliIo } from './cli-io.ts';
+import { COMMANDS } from './commands.ts';
+
+interface Words {
+  /** `''` for the program, `ci` for a command, `ci run` for a command below it. */
+  readonly trail: string;
+  readonly words: readonly string[];
+}
+
+export function registerCompletion(program: Command, io: CliIo): void {
+  program
+    .command('completion')
+    .description('Print completions for a shell')
+    .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
+    .addHelpText('after', '\nExample:\n  slipway completion bash > /etc/bash_completion.d/slipway')
+    .action(async (shell: 'bash' | 'zsh' | 'fish') => {
+      const table = await collectWords(program, io);
+      io.stdout(shell === 'fish' ? fishScript(table) : bashScript(table, shell === 'zsh'));
+    });
+}
+
+async function collectWords(program: Command, io: CliIo): Promise<Words[]> {
+  const tree = program.createCommand(program.name());
+  for (const entry of COMMANDS) (await entry.load())(tree, io);
+  return wordsBelow(tree, '');
+}
+
+function wordsBelow(command: Command, trail: string): Words[] {
+  const names = command.commands.map((sub) => sub.name());
+  const options = command.options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
+  const own = { trail, words: [...names, ...options, '--help'] };
+  return [own, ...command.commands.flatMap((sub) => wordsBelow(sub, `${trail} ${sub.name()}`.trim()))];
+}
+
+function bashScript(table: readonly Words[], zsh: boolean): string {
+  const cases = table.map(({ trail, words }) => `    '${trail}') words='${words.join(' ')}' ;;`);
+  return [
+    ...(zsh ? ['autoload -U +X bashcompinit && bashcompinit'] : []),
+    '_slipway() {',
+    '  local trail="" words="" i',
+    '  for ((i = 1; i < COMP_CWORD; i++)); do',
+    '    [[ ${COMP_WORDS[i]} == -* ]] || trail="${trail:+$trail }${COMP_WORDS[i]}"',
+    '  done',
+    '  case "$trail" in',
+    ...cases,
+    '  esac',
+    '  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))',
+    '}',
+    'complete -o default -F _slipway slipway',
+    '',
+  ].join('\n');
+}
+
+function fishScript(table: readonly Words[]): string {
+  const lines = table.flatMap(({ trail, words }) => {
+    const depth = trail === '' ? [] : trail.split(' ');
+    const condition =
+      depth.length === 0
+        ? '__fish_use_subcommand'
+        : depth.map((word) => `__fish_seen_subcommand_from ${word}`).join('; and ');
+    return words.map((word) => {
+      const what = word.startsWith('--') ? `-l ${word.slice(2)}` : `-a ${word}`;
+      return `complete -c slipway -n '${condition}' ${what}`;
+    });
+  });
+  return `${lines.join('\n')}\n`;
+}
