@@ -1,0 +1,122 @@
+// Tables of src/cache: caches, the chunks that are held and where, what is made of them, and what is published.
+import type { Generated } from 'kysely';
+
+export interface CacheTables {
+  cache: CacheTable;
+  pack: PackTable;
+  chunk: ChunkTable;
+  content: ContentTable;
+  nar_upload: NarUploadTable;
+  store_path: StorePathTable;
+  path_conflict: PathConflictTable;
+  side_file: SideFileTable;
+}
+
+/** A named set of store paths. Its signing keys are files, never rows (keys/cache-<name>.key). */
+export interface CacheTable {
+  id: Generated<number>;
+  name: string;
+  is_public: number;
+  /** `Priority` of nix-cache-info: lower is asked first. */
+  priority: number;
+  store_dir: string;
+  /** 1: a path is accepted only when all that it references is in this cache already. */
+  closed: number;
+  created_at: number;
+}
+
+/** An immutable blob of frames, see docs/FORMATS.md. */
+export interface PackTable {
+  id: Generated<number>;
+  /** Key in the blob store. */
+  blob_key: string;
+  size: number;
+  created_at: number;
+}
+
+/** A chunk that is held, and the one place where its frame is. */
+export interface ChunkTable {
+  /** SHA-256 of the chunk's bytes. */
+  hash: Uint8Array;
+  pack_id: number;
+  frame_offset: number;
+  frame_length: number;
+  /** CRC-32 (IEEE) of the stored frame: checked before a byte of it is sent. */
+  frame_crc: number;
+  raw_length: number;
+  /** When the frame was found missing or broken; the next upload of the chunk replaces it. */
+  damaged_at: number | null;
+}
+
+/** Bytes made of chunks: a NAR, a build log, a listing. Identified by their SHA-256. */
+export interface ContentTable {
+  id: Generated<number>;
+  hash: Uint8Array;
+  size: number;
+  /** The recipe, encoded as in docs/FORMATS.md. */
+  recipe: Uint8Array;
+  /** For a NAR whose root is a regular file: SHA-256 of that file's contents, for flat content addresses. */
+  flat_hash: Uint8Array | null;
+  created_at: number;
+  /** Set when one of its chunks is damaged; the content then counts as absent. */
+  damaged_at: number | null;
+}
+
+/**
+ * A NAR that arrived by PUT. Until its narinfo comes it is visible to its writer alone and expires;
+ * after that, its upload URL keeps answering because clients remember it for 30 days.
+ */
+export interface NarUploadTable {
+  cache_id: number;
+  /** As in the URL, for instance `<nix32 sha256>.nar.zst`. */
+  file_name: string;
+  writer: string;
+  content_id: number;
+  file_hash: Uint8Array;
+  file_size: number;
+  created_at: number;
+  /** Null once published. */
+  expires_at: number | null;
+}
+
+/** A published path: what a narinfo is served from. */
+export interface StorePathTable {
+  cache_id: number;
+  /** The 32 characters of the store path's hash part. */
+  hash: string;
+  store_path: string;
+  content_id: number;
+  /** Base names, separated by one space. */
+  path_references: string;
+  deriver: string | null;
+  ca: string | null;
+  /** Rendered and signed when it was written; served as it is. */
+  narinfo: string;
+  writer: string;
+  created_at: number;
+  last_access_at: number;
+}
+
+/** Somebody offered other bytes for a path that is published: not reproducible, or an attack. */
+export interface PathConflictTable {
+  id: Generated<number>;
+  cache_id: number;
+  hash: string;
+  store_path: string;
+  held_nar_hash: string;
+  offered_nar_hash: string;
+  writer: string;
+  created_at: number;
+}
+
+/** What else a Nix client stores beside narinfos: build logs, listings, realisations, debug info. */
+export interface SideFileTable {
+  cache_id: number;
+  /** As in the URL, for instance `log/<name>.drv`. */
+  name: string;
+  content_id: number;
+  content_type: string;
+  content_encoding: string | null;
+  writer: string;
+  updated_at: number;
+}

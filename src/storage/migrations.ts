@@ -1,0 +1,22 @@
+// The numbered steps of the schema. Append only: a released step never changes, the next one has the next number.
+import type { Kysely } from 'kysely';
+import { Migrator, type Migration } from 'kysely/migration';
+import { SlipwayError, messageOf } from '../util/errors.ts';
+import { cacheMigration } from './migrations/0001-cache.ts';
+import type { SqlEngine } from './migrations/column-types.ts';
+
+const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
+  '0001-cache': cacheMigration,
+};
+
+/** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */
+export async function migrate<DB>(db: Kysely<DB>, engine: SqlEngine): Promise<void> {
+  const migrations = Object.fromEntries(Object.entries(STEPS).map(([name, step]) => [name, step(engine)]));
+  const migrator = new Migrator({ db, provider: { getMigrations: () => Promise.resolve(migrations) } });
+  const { error } = await migrator.migrateToLatest();
+  if (error === undefined) return;
+  throw new SlipwayError('invalid', `The database could not be brought up to date: ${messageOf(error)}`, {
+    next: 'Run the Slipway version that last used this data directory, or restore a backup.',
+    cause: error,
+  });
+}
