@@ -1,14 +1,19 @@
 // Runs a program: argv without a shell, bounded output, a deadline, and death of the whole process group.
 import { spawn } from 'node:child_process';
-import type { Readable } from 'node:stream';
+import { Duplex, type Readable } from 'node:stream';
 import { SlipwayError } from '../util/errors.ts';
 import { LineSplitter } from '../util/lines.ts';
 
 export interface ExecOptions {
   readonly cwd?: string;
-  /** Variables added to the inherited environment; `undefined` removes one. Never a secret: use `input`. */
+  /** Variables added to the inherited environment; `undefined` removes one. Never a secret: use `input` or `secret`. */
   readonly env?: Readonly<Record<string, string | undefined>>;
   readonly input?: Uint8Array | string;
+  /**
+   * Offered once on file descriptor 3, which the program's own children inherit: the way for a secret that must
+   * be in no argv, environment or file.
+   */
+  readonly secret?: Uint8Array | string;
   /** Longest run in ms. Default 10 minutes. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -40,9 +45,10 @@ export async function exec(argv: readonly string[], options: ExecOptions = {}): 
   const child = spawn(file, args, {
     cwd: options.cwd,
     env: { ...process.env, ...options.env },
-    stdio: ['pipe', 'pipe', 'pipe'],
+    stdio: options.secret === undefined ? ['pipe', 'pipe', 'pipe'] : ['pipe', 'pipe', 'pipe', 'pipe'],
     detached: true,
   });
+  offerSecret(child.stdio[3], options.secret);
   const guard = new Guard(file, child.pid, options);
   const stdout = new Collector(child.stdout, options.maxOutput ?? 64 * 1024 * 1024, () => guard.overflow());
   const stderr = new Tail(child.stderr, options.onStderrLine);
@@ -78,6 +84,13 @@ export function commandFailed(argv: readonly string[], result: ExecResult): Slip
       facts: { argv, exit: result.code },
     },
   );
+}
+
+function offerSecret(stream: unknown, secret: Uint8Array | string | undefined): void {
+  if (secret === undefined || !(stream instanceof Duplex)) return;
+  stream.on('error', () => undefined); // a program that does not ask for the secret is not our failure
+  stream.resume();
+  stream.end(secret);
 }
 
 function missingProgram(file: string, error: Error): SlipwayError {
