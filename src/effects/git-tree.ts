@@ -189,8 +189,7 @@ function parseBatch(stdout: Buffer, count: number): (Buffer | undefined)[] {
 
 /** `update-index` only warns about such a path and leaves it out, which would lose a secret silently. */
 function assertTreePath(path: string): void {
-  const bad = (part: string): boolean => part === '' || /^(\.|\.\.|\.git)$/i.test(part);
-  if (/[\0\n]/.test(path) || path.split('/').some(bad))
+  if (/[\0\n]/.test(path) || path.split('/').some((part) => /^(|\.|\.\.|\.git)$/i.test(part)))
     throw new SlipwayError('invalid', `"${path}" is not a path inside a repository.`);
 }
 
