@@ -1,0 +1,84 @@
+// The server's configuration: one TOML file, rendered by the NixOS module (services.slipway.server.settings), and
+// what the flags of `slipway up` stand for. Every secret value is a reference, never the value itself.
+import * as z from 'zod/mini';
+import { secretReference } from './secret-reference.ts';
+
+const absolutePath = z.string().check(z.regex(/^\/[^\0\n]*$/, 'not an absolute path'));
+const branchName = z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, 'not a branch name'));
+
+/** A name in URLs (/hooks/github/NAME, /NAME/nix-cache-info). */
+const slug = z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,49}$/, 'not a name (a-z, 0-9 and -)'));
+
+/** First path segments that belong to the server itself, so that no cache may be called so. */
+export const RESERVED_SEGMENTS: readonly string[] = [
+  'api',
+  'hooks',
+  'events',
+  'assets',
+  'healthz',
+  'login',
+  'logout',
+  'metrics',
+  '_api',
+];
+
+const cacheName = slug.check(
+  z.refine((name) => !RESERVED_SEGMENTS.includes(name), 'a word that the server uses itself'),
+);
+
+export const repositoryConfig = z.strictObject({
+  name: slug,
+  /** A path, or any URL git understands, without credentials in it. */
+  url: z
+    .string()
+    .check(
+      z.regex(/^[^\s-][^\s]*$/, 'not a git URL'),
+      z.regex(/^(?!\w+:\/\/[^/]*:[^/]*@)/, 'holds a password: use "credentials"'),
+    ),
+  branch: z._default(branchName, 'main'),
+  releaseBranch: z._default(branchName, 'release'),
+  /** Seconds between two looks at the branch; 0: only webhooks and people start runs. */
+  poll: z._default(z.int().check(z.minimum(0), z.maximum(86_400)), 60),
+  /** What signs webhook deliveries; several while a secret is rotated. */
+  webhookSecret: z._default(z.union([secretReference, z.array(secretReference)]), []),
+  /** HTTP user name and token that may read and push. */
+  username: z._default(z.string().check(z.regex(/^[A-Za-z0-9._@-]+$/, 'not a user name')), 'slipway'),
+  credentials: z.optional(secretReference),
+  /** Private key file for ssh URLs. */
+  sshKey: z.optional(absolutePath),
+  /** Private key file that the pipeline deploys with; default: ssh's own rules. */
+  deployKey: z.optional(absolutePath),
+});
+
+export const serverConfig = z.strictObject({
+  data: absolutePath,
+  /** `address:port`, `[v6]:port`, `:port` (every address) or `unix:/path`. */
+  listen: z._default(z.array(z.string()).check(z.minLength(1)), ['127.0.0.1:7480']),
+  /** How others reach this server, when that is not the first address of `listen`. */
+  publicUrl: z.optional(
+    z.string().check(z.regex(/^https?:\/\/[^\s"'\\@/]+$/, 'not a URL like https://host[:port]')),
+  ),
+  /** `local`: this machine sees the status page without a token, others with it. `token`: everybody needs it. */
+  view: z._default(z.enum(['local', 'token', 'open']), 'local'),
+  /** Runs that are kept for each repository. */
+  keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
+  caches: z._default(z.array(z.strictObject({ name: cacheName, public: z._default(z.boolean(), false) })), [
+    { name: 'main', public: false },
+  ]),
+  repositories: z
+    ._default(z.array(repositoryConfig), [])
+    .check(
+      z.refine(
+        (all) => new Set(all.map((one) => one.name)).size === all.length,
+        'two repositories have the same name',
+      ),
+    ),
+});
+
+export type ServerConfig = z.infer<typeof serverConfig>;
+export type RepositoryConfig = z.infer<typeof repositoryConfig>;
+
+/** References of the webhook secrets as a list, whatever the spelling. */
+export function webhookSecrets(repository: RepositoryConfig): readonly string[] {
+  return typeof repository.webhookSecret === 'string' ? [repository.webhookSecret] : repository.webhookSecret;
+}
