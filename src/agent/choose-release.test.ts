@@ -1,0 +1,276 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import type { ReleaseManifest } from '../api/manifest.ts';
+import { chooseRelease, type ReleaseFacts, type RemoteFacts } from './choose-release.ts';
+
+const commit = (letter: string): string => letter.repeat(40);
+const toplevel = (letter: string): string => `/nix/store/${letter.repeat(32)}-nixos-system-pi1`;
+const OLD = toplevel('a');
+const NEW = toplevel('b');
+const NOW = new Date('2026-11-21T12:00:00Z');
+
+interface TipOptions {
+  readonly url?: string;
+  readonly serial?: number;
+  readonly descends?: 'yes' | 'no';
+  readonly top?: string;
+  readonly change?: Partial<ReleaseManifest>;
+}
+
+function manifestOf(id: string, options: TipOptions): ReleaseManifest {
+  return {
+    version: 1,
+    serial: options.serial ?? 2,
+    branch: 'release',
+    commit: id,
+    tree: commit('e'),
+    source: commit('f'),
+    createdAt: '2026-11-21T11:00:00Z',
+    hosts: {
+      pi1: { system: 'x86_64-linux', toplevel: options.top ?? NEW, mode: 'pull', wave: 1, state: 'built' },
+    },
+    caches: [],
+    ...options.change,
+  };
+}
+
+function tip(id: string, options: TipOptions = {}): RemoteFacts & { kind: 'tip' } {
+  const manifest = manifestOf(id, options);
+  return {
+    url: options.url ?? 'r1',
+    branch: 'release',
+    kind: 'tip',
+    commit: id,
+    descends: options.descends ?? 'yes',
+    manifest: { kind: 'trusted', manifest },
+  };
+}
+
+function facts(change: Partial<ReleaseFacts> = {}): ReleaseFacts {
+  return {
+    host: 'pi1',
+    now: NOW,
+    remotes: [tip(commit('2'))],
+    applied: { serial: 1, commit: commit('1'), toplevel: OLD },
+    current: OLD,
+    profile: OLD,
+    quarantine: [],
+    accepted: undefined,
+    suspended: undefined,
+    hold: undefined,
+    retry: undefined,
+    maxReleaseAge: 0,
+    selfHeal: false,
+    ...change,
+  };
+}
+
+const failed = (top: string): ReleaseFacts['quarantine'][number] => ({
+  toplevel: top,
+  serial: 2,
+  commit: commit('2'),
+  reason: 'confirm-timeout',
+  detail: 'no network',
+  at: NOW.toISOString(),
+});
+
+const unreachable = (url: string): RemoteFacts => ({
+  url,
+  branch: 'release',
+  kind: 'unreachable',
+  detail: 'refused',
+});
+const entry = manifestOf(commit('2'), {}).hosts['pi1'];
+assert.ok(entry);
+
+/** name, what differs from a host on release 1 that sees a good release 2, verdict, reason. */
+const TABLE: readonly (readonly [string, Partial<ReleaseFacts>, string, string])[] = [
+  ['takes a newer signed release', {}, 'apply', 'new-release'],
+  ['takes the first release on a host without a past', { applied: undefined }, 'apply', 'new-release'],
+  ['stays when the host runs it', { current: NEW, profile: NEW }, 'current', 'synced'],
+  [
+    'tries again when it runs but was never committed',
+    { current: NEW, profile: OLD },
+    'apply',
+    'new-release',
+  ],
+  [
+    'goes on to a release that keeps this host as it is',
+    { remotes: [tip(commit('2'), { top: OLD })] },
+    'current',
+    'synced',
+  ],
+  ['waits for an unreachable remote', { remotes: [unreachable('r1')] }, 'wait', 'unreachable'],
+  [
+    'waits for a first release',
+    { remotes: [{ url: 'r1', branch: 'release', kind: 'empty' }] },
+    'wait',
+    'no-release',
+  ],
+  [
+    'refuses a release without a manifest',
+    { remotes: [{ ...tip(commit('2')), manifest: { kind: 'missing' } }] },
+    'refuse',
+    'manifest-missing',
+  ],
+  [
+    'refuses a bad signature',
+    { remotes: [{ ...tip(commit('2')), manifest: { kind: 'untrusted', detail: 'is not signed.' } }] },
+    'refuse',
+    'signature-invalid',
+  ],
+  [
+    'refuses a manifest that is no manifest',
+    { remotes: [{ ...tip(commit('2')), manifest: { kind: 'malformed', detail: 'x' } }] },
+    'refuse',
+    'manifest-malformed',
+  ],
+  [
+    'refuses a manifest of another commit',
+    { remotes: [tip(commit('2'), { change: { commit: commit('3') } })] },
+    'refuse',
+    'other-commit',
+  ],
+  [
+    'refuses a manifest of another branch',
+    { remotes: [tip(commit('2'), { change: { branch: 'testing' } })] },
+    'refuse',
+    'other-branch',
+  ],
+  [
+    'refuses a force-push',
+    { remotes: [tip(commit('2'), { descends: 'no' })] },
+    'refuse',
+    'history-rewritten',
+  ],
+  [
+    'takes a force-push that an operator accepted',
+    { remotes: [tip(commit('2'), { descends: 'no', serial: 1 })], accepted: commit('2') },
+    'apply',
+    'new-release',
+  ],
+  [
+    'refuses a force-push although another commit was accepted',
+    { remotes: [tip(commit('2'), { descends: 'no' })], accepted: commit('3') },
+    'refuse',
+    'history-rewritten',
+  ],
+  [
+    'refuses an older serial (replay)',
+    {
+      remotes: [tip(commit('1'), { serial: 1 })],
+      applied: { serial: 2, commit: commit('2'), toplevel: NEW },
+    },
+    'refuse',
+    'serial-went-back',
+  ],
+  [
+    'refuses a serial used twice',
+    { remotes: [tip(commit('2'), { serial: 1 })] },
+    'refuse',
+    'history-rewritten',
+  ],
+  [
+    'refuses a release without this host',
+    { remotes: [tip(commit('2'), { change: { hosts: {} } })] },
+    'refuse',
+    'host-missing',
+  ],
+  ['is not fooled by a host named like a method', { host: 'toString' }, 'refuse', 'host-missing'],
+  ['refuses what failed before', { quarantine: [failed(NEW)] }, 'refuse', 'quarantined'],
+  ['takes a new path although another failed', { quarantine: [failed(OLD)] }, 'apply', 'new-release'],
+  ['refuses a release beyond the age limit', { maxReleaseAge: 1800 }, 'refuse', 'too-old'],
+  ['takes a release within the age limit', { maxReleaseAge: 7200 }, 'apply', 'new-release'],
+  ['waits while suspended', { suspended: { reason: 'debugging', until: undefined } }, 'wait', 'suspended'],
+  ['waits while the control plane holds', { hold: 'wave 1 is soaking' }, 'wait', 'held'],
+  [
+    'waits after a failure that may pass',
+    { retry: { notBefore: new Date(NOW.getTime() + 1), note: 'x' } },
+    'wait',
+    'backing-off',
+  ],
+  ['goes on when the wait is over', { retry: { notBefore: NOW, note: 'x' } }, 'apply', 'new-release'],
+  [
+    'is current although suspended when there is nothing to do',
+    { current: NEW, profile: NEW, suspended: { reason: 'x', until: undefined } },
+    'current',
+    'synced',
+  ],
+  [
+    'never moves a manual host',
+    { remotes: [tip(commit('2'), { change: { hosts: { pi1: { ...entry, mode: 'manual' } } } })] },
+    'wait',
+    'not-pull',
+  ],
+  [
+    'leaves a host alone that was switched by hand',
+    { applied: { serial: 2, commit: commit('2'), toplevel: NEW }, current: OLD, profile: OLD },
+    'wait',
+    'drifted',
+  ],
+  [
+    'heals a host that was switched by hand where that is wanted',
+    {
+      applied: { serial: 2, commit: commit('2'), toplevel: NEW },
+      current: OLD,
+      profile: OLD,
+      selfHeal: true,
+    },
+    'apply',
+    'new-release',
+  ],
+];
+
+for (const [name, change, kind, reason] of TABLE) {
+  test(`chooseRelease() ${name}`, () => {
+    const decision = chooseRelease(facts(change));
+    assert.deepEqual([decision.kind, decision.because.reason], [kind, reason]);
+    assert.notEqual(decision.because.detail, '');
+  });
+}
+
+// comin's repository_test.go, told for signed releases: which remote is followed when there are several.
+const REMOTES: readonly (readonly [string, readonly RemoteFacts[], string, string])[] = [
+  [
+    'prefers the first remote when both offer the same release',
+    [tip(commit('2'), { url: 'r1' }), tip(commit('2'), { url: 'r2' })],
+    'apply',
+    'r1',
+  ],
+  [
+    'follows the second remote when it is ahead',
+    [tip(commit('2'), { url: 'r1' }), tip(commit('3'), { url: 'r2', serial: 3 })],
+    'apply',
+    'r2',
+  ],
+  [
+    'follows the second remote when the first is unreachable',
+    [unreachable('r1'), tip(commit('2'), { url: 'r2' })],
+    'apply',
+    'r2',
+  ],
+  [
+    'follows the second remote when the first was force-pushed',
+    [tip(commit('9'), { url: 'r1', descends: 'no', serial: 9 }), tip(commit('2'), { url: 'r2' })],
+    'apply',
+    'r2',
+  ],
+  [
+    'ignores a second remote that lags behind',
+    [tip(commit('2'), { url: 'r1' }), tip(commit('1'), { url: 'r2', serial: 1, top: OLD })],
+    'apply',
+    'r1',
+  ],
+];
+
+for (const [name, remotes, kind, url] of REMOTES) {
+  test(`chooseRelease() ${name}`, () => {
+    const decision = chooseRelease(facts({ remotes }));
+    assert.deepEqual([decision.kind, decision.candidate?.url], [kind, url]);
+  });
+}
+
+test('chooseRelease() names the remote that refuses rather than the one that is down', () => {
+  const remotes = [unreachable('r1'), tip(commit('9'), { url: 'r2', descends: 'no', serial: 9 })];
+  assert.equal(chooseRelease(facts({ remotes })).because.reason, 'history-rewritten');
+});
