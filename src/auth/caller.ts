@@ -22,6 +22,11 @@ export function isAgentOf(caller: Caller | undefined, host: string): boolean {
   return grants(caller, 'agent', host);
 }
 
+/** Whether the caller may see the status page: hosts, runs and their logs. */
+export function mayView(caller: Caller | undefined): boolean {
+  return isAdmin(caller) || (caller?.scopes.some((scope) => scope.kind === 'view') ?? false);
+}
+
 export function isAdmin(caller: Caller | undefined): boolean {
   return caller?.scopes.some((scope) => scope.kind === 'admin') ?? false;
 }

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import fc from 'fast-check';
-import { isAdmin, isAgentOf, mayRead, mayWrite, type Caller } from './caller.ts';
+import { isAdmin, isAgentOf, mayRead, mayView, mayWrite, type Caller } from './caller.ts';
 import { formatScope, matchesPattern, parseScope } from './scope.ts';
 
 const caller = (...scopes: string[]): Caller => ({ id: 'x', name: 'x', scopes: scopes.map(parseScope) });
@@ -12,7 +12,7 @@ test('parseScope() refuses what is not a scope', () => {
 });
 
 test('formatScope() inverts parseScope()', () => {
-  for (const text of ['admin', 'read:main', 'write:team-*', 'agent:web1.example.org'])
+  for (const text of ['admin', 'view', 'read:main', 'write:team-*', 'agent:web1.example.org'])
     assert.equal(formatScope(parseScope(text)), text);
 });
 
@@ -47,4 +47,11 @@ test('isAgentOf() is granted to the host alone, not to administrators', () => {
   assert.ok(!isAgentOf(caller('agent:pi1'), 'pi2'));
   assert.ok(!isAgentOf(caller('admin'), 'pi1'));
   assert.ok(isAdmin(caller('admin')));
+});
+
+test('mayView() is granted by view and admin, and grants nothing else', () => {
+  assert.ok(mayView(caller('view')) && mayView(caller('admin')));
+  assert.ok(!mayView(undefined) && !mayView(caller('read:*', 'write:*', 'agent:*')));
+  const viewer = caller('view');
+  assert.ok(!isAdmin(viewer) && !mayRead(viewer, 'main') && !isAgentOf(viewer, 'web1'));
 });
