@@ -13,6 +13,7 @@ const owner = z.object({ pid: z.int(), startedAt: z.string() });
 export class AgentMemory implements AsyncDisposable {
   readonly #stateDir: string;
   #state: AgentState;
+  #last: Promise<unknown> = Promise.resolve();
 
   private constructor(stateDir: string, state: AgentState) {
     this.#stateDir = stateDir;
@@ -36,12 +37,16 @@ export class AgentMemory implements AsyncDisposable {
     return this.#state;
   }
 
-  /** Applies the change and returns once it is on disk. */
+  /** Applies the change and returns once it is on disk. Changes happen one after the other, in the order of calls. */
   async update(change: (state: AgentState) => AgentState): Promise<AgentState> {
-    const next = { ...change(this.#state), updatedAt: new Date().toISOString() };
-    await writeAgentState(this.#stateDir, next);
-    this.#state = next;
-    return next;
+    const done = this.#last.then(async () => {
+      const next = { ...change(this.#state), updatedAt: new Date().toISOString() };
+      await writeAgentState(this.#stateDir, next);
+      this.#state = next;
+      return next;
+    });
+    this.#last = done.catch(() => undefined);
+    return await done;
   }
 
   async setOperation(name: AgentOperation): Promise<void> {

@@ -72,7 +72,9 @@ export const agentState = z.object({
     }),
   ),
   /** Consecutive failures that may pass by themselves, and the time before which nothing is tried again. */
-  retry: z.optional(z.object({ failures: z.int(), notBefore: at, note: z.string() })),
+  retry: z.optional(
+    z.object({ toplevel: storePathText, failures: z.int(), notBefore: at, note: z.string() }),
+  ),
   /** Requests of `agent sync|retry|accept` that were answered, newest last. */
   answered: z.array(z.string()),
   updatedAt: at,

@@ -185,11 +185,22 @@ const TABLE: readonly (readonly [string, Partial<ReleaseFacts>, string, string])
   ['waits while the control plane holds', { hold: 'wave 1 is soaking' }, 'wait', 'held'],
   [
     'waits after a failure that may pass',
-    { retry: { notBefore: new Date(NOW.getTime() + 1), note: 'x' } },
+    { retry: { toplevel: NEW, notBefore: new Date(NOW.getTime() + 1), note: 'x' } },
     'wait',
     'backing-off',
   ],
-  ['goes on when the wait is over', { retry: { notBefore: NOW, note: 'x' } }, 'apply', 'new-release'],
+  [
+    'takes a new path although another backs off',
+    { retry: { toplevel: OLD, notBefore: new Date(NOW.getTime() + 1), note: 'x' } },
+    'apply',
+    'new-release',
+  ],
+  [
+    'goes on when the wait is over',
+    { retry: { toplevel: NEW, notBefore: NOW, note: 'x' } },
+    'apply',
+    'new-release',
+  ],
   [
     'is current although suspended when there is nothing to do',
     { current: NEW, profile: NEW, suspended: { reason: 'x', until: undefined } },

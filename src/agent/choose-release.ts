@@ -36,8 +36,8 @@ export interface ReleaseFacts {
   readonly accepted: string | undefined;
   readonly suspended: { readonly reason: string; readonly until: Date | undefined } | undefined;
   readonly hold: string | undefined;
-  /** Set while the last attempt failed for a reason that may pass by itself. */
-  readonly retry: { readonly notBefore: Date; readonly note: string } | undefined;
+  /** Set while the last attempt of a toplevel failed for a reason that may pass by itself. */
+  readonly retry: { readonly toplevel: string; readonly notBefore: Date; readonly note: string } | undefined;
   readonly maxReleaseAge: number;
   readonly selfHeal: boolean;
 }
@@ -234,7 +234,7 @@ function decideOn(facts: ReleaseFacts, candidate: Candidate): ReleaseDecision {
   }
   const known = facts.quarantine.find((one) => one.toplevel === release.toplevel);
   if (known !== undefined) return { kind: 'refuse', candidate, because: quarantined(known) };
-  const pause = pauseFor(facts) ?? driftPause(facts, release) ?? backoff(facts);
+  const pause = pauseFor(facts) ?? driftPause(facts, release) ?? backoff(facts, release);
   if (pause !== undefined) return { kind: 'wait', candidate, because: pause };
   const detail = `Release ${release.serial} (${short(release.commit)}) brings a new system.`;
   return { kind: 'apply', candidate, because: { reason: 'new-release', detail } };
@@ -269,8 +269,8 @@ function driftPause(facts: ReleaseFacts, release: HostRelease): Because | undefi
   };
 }
 
-function backoff(facts: ReleaseFacts): Because | undefined {
-  if (facts.retry === undefined || facts.retry.notBefore <= facts.now) return undefined;
+function backoff(facts: ReleaseFacts, release: HostRelease): Because | undefined {
+  if (facts.retry?.toplevel !== release.toplevel || facts.retry.notBefore <= facts.now) return undefined;
   return {
     reason: 'backing-off',
     detail: `The last attempt failed and is repeated at ${facts.retry.notBefore.toISOString()}: ${facts.retry.note}`,
