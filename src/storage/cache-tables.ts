@@ -115,7 +115,6 @@ export interface SideFileTable {
   /** As in the URL, for instance `log/<name>.drv`. */
   name: string;
   content_id: number;
-  content_type: string;
   content_encoding: string | null;
   writer: string;
   updated_at: number;

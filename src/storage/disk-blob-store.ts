@@ -40,8 +40,7 @@ export class DiskBlobStore implements BlobStore {
   }
 
   async read(key: string, offset: number, length: number): Promise<Buffer | undefined> {
-    const file = await this.#open(key);
-    return await file?.read(offset, length);
+    return await ifPresent(this.#open(key).then(async (file) => await file?.read(offset, length)));
   }
 
   async size(key: string): Promise<number | undefined> {

@@ -140,7 +140,6 @@ async function createSideFiles(schema: SchemaModule, { big }: ColumnTypes): Prom
     .addColumn('cache_id', big, (column) => column.notNull().references('cache.id').onDelete('cascade'))
     .addColumn('name', 'text', required)
     .addColumn('content_id', big, (column) => column.notNull().references('content.id'))
-    .addColumn('content_type', 'text', required)
     .addColumn('content_encoding', 'text')
     .addColumn('writer', 'text', required)
     .addColumn('updated_at', big, required)

@@ -1,0 +1,84 @@
+// Content-defined chunking: FastCDC (Xia et al., USENIX ATC 2016) with normalised chunk sizes and a gear table of our own.
+// Equal bytes give equal cuts, and an edit moves only the cuts beside it. The cuts decide what is shared between NARs:
+// the table and the sizes never change under one CHUNKER_VERSION.
+import { createHash } from 'node:crypto';
+
+/** Recorded in every recipe. Version 1: 32 KiB least, 128 KiB target, 512 KiB most; facts in docs/FORMATS.md. */
+export const CHUNKER_VERSION = 1;
+
+export const MIN_CHUNK = 32 * 1024;
+export const TARGET_CHUNK = 128 * 1024;
+export const MAX_CHUNK = 512 * 1024;
+
+// Normalisation level 2: below the target 19 bits must be zero, above it 15 (target = 2^17). The bits are the highest,
+// because with a left-shifting hash these depend on the most bytes.
+const STRICT_MASK = ~0 << (32 - 19);
+const LOOSE_MASK = ~0 << (32 - 15);
+
+const WINDOW = 2 * MAX_CHUNK;
+
+/** Cuts a stream of bytes into chunks that concatenate to it. Every chunk returned is a buffer of its own. */
+export class Chunker {
+  readonly #window = Buffer.allocUnsafeSlow(WINDOW);
+  #start = 0;
+  #end = 0;
+
+  /** Takes `bytes` in and calls `emit` for each chunk that is complete. */
+  push(bytes: Uint8Array, emit: (chunk: Buffer) => void): void {
+    let taken = 0;
+    while (taken < bytes.length) {
+      const room = Math.min(WINDOW - this.#end, bytes.length - taken);
+      this.#window.set(bytes.subarray(taken, taken + room), this.#end);
+      this.#end += room;
+      taken += room;
+      while (this.#end - this.#start >= MAX_CHUNK) emit(this.#cut());
+      this.#compact();
+    }
+  }
+
+  /** Emits what is left. */
+  end(emit: (chunk: Buffer) => void): void {
+    while (this.#end > this.#start) emit(this.#cut());
+  }
+
+  #cut(): Buffer {
+    const cut = findCut(this.#window, this.#start, this.#end);
+    const chunk = Buffer.from(this.#window.subarray(this.#start, cut));
+    this.#start = cut;
+    return chunk;
+  }
+
+  #compact(): void {
+    if (this.#start === 0 || this.#end < WINDOW) return;
+    this.#window.copyWithin(0, this.#start, this.#end);
+    this.#end -= this.#start;
+    this.#start = 0;
+  }
+}
+
+/** Where the chunk that starts at `start` ends, given the bytes up to `end`. Looks at most MAX_CHUNK bytes ahead. */
+export function findCut(bytes: Uint8Array, start: number, end: number): number {
+  const last = Math.min(end, start + MAX_CHUNK);
+  const target = Math.min(last, start + TARGET_CHUNK);
+  const gear = GEAR;
+  let hash = 0;
+  let at = Math.min(last, start + MIN_CHUNK);
+  for (; at < target; at++) {
+    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
+    if ((hash & STRICT_MASK) === 0) return at + 1;
+  }
+  for (; at < last; at++) {
+    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
+    if ((hash & LOOSE_MASK) === 0) return at + 1;
+  }
+  return last;
+}
+
+/** Entry `n` is the first 4 bytes, little-endian, of SHA-256("slipway gear 1 <n>"): anyone can recompute it. */
+function makeGear(): Int32Array {
+  return Int32Array.from({ length: 256 }, (_, n) =>
+    createHash('sha256').update(`slipway gear ${CHUNKER_VERSION} ${n}`).digest().readInt32LE(0),
+  );
+}
+
+const GEAR = makeGear();

@@ -1,0 +1,131 @@
+// Makes a staged content known: packs, chunks and recipe, inside the caller's transaction.
+import type { Transaction } from 'kysely';
+import type { Schema } from '../storage/schema.ts';
+import type { StagedContent } from './content-writer.ts';
+import { FRAME_KIND, type PackEntry } from './pack-format.ts';
+import type { SealedPack } from './pack-writer.ts';
+import { parseRecipe } from './recipe.ts';
+
+const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
+
+/** Returns the content's id. Committing the same content twice is harmless and heals what was damaged. */
+export async function commitContent(
+  transaction: Transaction<Schema>,
+  staged: StagedContent & { readonly flatHash: Buffer | undefined },
+  now: number,
+): Promise<number> {
+  let healed = 0;
+  for (const pack of staged.packs) healed += await commitPack(transaction, pack, now);
+  const { id } = await transaction
+    .insertInto('content')
+    .values({
+      hash: staged.hash,
+      size: staged.size,
+      recipe: staged.recipe,
+      flat_hash: staged.flatHash ?? null,
+      created_at: now,
+      damaged_at: null,
+    })
+    // The chunks of the staged recipe are all held now, so the content is whole, whatever it was before.
+    .onConflict((conflict) =>
+      conflict.column('hash').doUpdateSet({ damaged_at: null, recipe: staged.recipe }),
+    )
+    .returning('id')
+    .executeTakeFirstOrThrow();
+  if (healed > 0) await healContents(transaction);
+  return id;
+}
+
+/** Returns how many damaged chunks the pack replaces. */
+async function commitPack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
+  const { id } = await transaction
+    .insertInto('pack')
+    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .returning('id')
+    .executeTakeFirstOrThrow();
+  const chunks = pack.entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  let healed = 0;
+  for (let from = 0; from < chunks.length; from += ROWS_AN_INSERT)
+    healed += await commitChunks(transaction, id, chunks.slice(from, from + ROWS_AN_INSERT));
+  return healed;
+}
+
+async function commitChunks(
+  transaction: Transaction<Schema>,
+  packId: number,
+  chunks: readonly PackEntry[],
+): Promise<number> {
+  const damaged = await transaction
+    .selectFrom('chunk')
+    .select((builder) => builder.fn.countAll<number>().as('count'))
+    .where(
+      'hash',
+      'in',
+      chunks.map((chunk) => chunk.hash),
+    )
+    .where('damaged_at', 'is not', null)
+    .executeTakeFirstOrThrow();
+  await transaction
+    .insertInto('chunk')
+    .values(chunks.map((chunk) => chunkRow(packId, chunk)))
+    // Another upload may have stored the same chunk meanwhile: the first place wins unless it is damaged.
+    .onConflict((conflict) =>
+      conflict
+        .column('hash')
+        .doUpdateSet((excluded) => ({
+          pack_id: excluded.ref('excluded.pack_id'),
+          frame_offset: excluded.ref('excluded.frame_offset'),
+          frame_length: excluded.ref('excluded.frame_length'),
+          frame_crc: excluded.ref('excluded.frame_crc'),
+          damaged_at: null,
+        }))
+        .where('chunk.damaged_at', 'is not', null),
+    )
+    .execute();
+  return damaged.count;
+}
+
+function chunkRow(packId: number, chunk: PackEntry) {
+  return {
+    hash: chunk.hash,
+    pack_id: packId,
+    frame_offset: chunk.offset,
+    frame_length: chunk.frameLength,
+    frame_crc: chunk.frameCrc,
+    raw_length: chunk.rawLength,
+    damaged_at: null,
+  };
+}
+
+/** Contents that counted as absent because of a chunk that is whole again. */
+async function healContents(transaction: Transaction<Schema>): Promise<void> {
+  const contents = await transaction
+    .selectFrom('content')
+    .select(['id', 'recipe'])
+    .where('damaged_at', 'is not', null)
+    .execute();
+  for (const content of contents)
+    if (await isWhole(transaction, content.recipe))
+      await transaction
+        .updateTable('content')
+        .set({ damaged_at: null })
+        .where('id', '=', content.id)
+        .execute();
+}
+
+async function isWhole(transaction: Transaction<Schema>, recipe: Uint8Array): Promise<boolean> {
+  const hashes = [
+    ...new Set(parseRecipe(recipe).chunks.map(({ hash }) => Buffer.from(hash).toString('hex'))),
+  ];
+  for (let from = 0; from < hashes.length; from += ROWS_AN_INSERT) {
+    const batch = hashes.slice(from, from + ROWS_AN_INSERT).map((hash) => Buffer.from(hash, 'hex'));
+    const whole = await transaction
+      .selectFrom('chunk')
+      .select((builder) => builder.fn.countAll<number>().as('count'))
+      .where('hash', 'in', batch)
+      .where('damaged_at', 'is', null)
+      .executeTakeFirstOrThrow();
+    if (whole.count !== batch.length) return false;
+  }
+  return true;
+}

@@ -1,0 +1,218 @@
+// Reads contents back: as the stored zstd frames, copied as they are, or decompressed; whole or by range.
+// Every frame's checksum is verified before a byte of it leaves, and the first run is read before a body is promised:
+// damage found then means "absent"; damage found later ends the stream with an error, never with fewer bytes.
+import { crc32 } from 'node:zlib';
+import type { BlobStore } from '../storage/blob-store.ts';
+import type { Database } from '../storage/database.ts';
+import { SlipwayError, isCode } from '../util/errors.ts';
+import { ContentLayouts, type ContentLayout, type Frame } from './content-layout.ts';
+import { decodeFrame } from './frame-codec.ts';
+
+// Frames that lie side by side are read in one go of up to 1 MiB, two reads ahead: 1.7 GB/s from a hot disk cache
+// against 0.3 GB/s for a read per chunk (measured, facts on packs).
+const RUN_BYTES = 1024 * 1024;
+const RUNS_AHEAD = 2;
+
+/** `zstd`: the stored frames. `raw`: the content itself. */
+export type Encoding = 'zstd' | 'raw';
+
+/** Bytes `start` (included) to `end` (excluded) of the encoded content. */
+export interface ByteRange {
+  readonly start: number;
+  readonly end: number;
+}
+
+export interface OpenedContent {
+  /** Length of the whole encoded content. */
+  readonly length: number;
+  /**
+   * The bytes of `range`, the first run of them read and checked; `undefined` when that run is missing or damaged.
+   * The iterable yields exactly the range or throws.
+   */
+  start(range: ByteRange): Promise<AsyncIterable<Buffer> | undefined>;
+}
+
+export class ContentReader {
+  readonly #database: Database;
+  readonly #blobs: BlobStore;
+  readonly #layouts: ContentLayouts;
+  readonly #onDamage: () => void;
+
+  /** `onDamage` is called after contents or chunks were marked as damaged. */
+  constructor(database: Database, blobs: BlobStore, onDamage: () => void) {
+    this.#database = database;
+    this.#blobs = blobs;
+    this.#layouts = new ContentLayouts(database);
+    this.#onDamage = onDamage;
+  }
+
+  /** `undefined` when the content is absent or known to be damaged, or a pack of it is missing or too short. */
+  async open(contentId: number, encoding: Encoding): Promise<OpenedContent | undefined> {
+    const layout = await this.#layouts.find(contentId);
+    if (layout === undefined) return undefined;
+    const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
+    const length = offsets.at(-1) ?? 0;
+    if (!(await this.#packsArePresent(layout))) return undefined;
+    return { length, start: async (range) => await peeked(this.#read(layout, encoding, range)) };
+  }
+
+  /** One stat a pack: most damage by hand or by a lost disk shows here, before any byte is promised. */
+  async #packsArePresent(layout: ContentLayout): Promise<boolean> {
+    const ends = new Map<string, number>();
+    for (const { blobKey, offset, length } of layout.frames)
+      ends.set(blobKey, Math.max(ends.get(blobKey) ?? 0, offset + length));
+    for (const [blobKey, end] of ends) {
+      if (((await this.#blobs.size(blobKey)) ?? -1) >= end) continue;
+      await this.#markDamaged(
+        layout,
+        layout.frames.filter((frame) => frame.blobKey === blobKey),
+      );
+      return false;
+    }
+    return true;
+  }
+
+  async *#read(layout: ContentLayout, encoding: Encoding, range: ByteRange): AsyncIterable<Buffer> {
+    const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
+    if (range.end <= range.start) return;
+    const from = frameAt(offsets, range.start);
+    const to = frameAt(offsets, range.end - 1) + 1;
+    for await (const { index, bytes } of this.#readAhead(layout, planRuns(layout, from, to))) {
+      const pieces = encoding === 'zstd' ? [bytes] : decodeRun(layout, index, bytes);
+      let at = offsets[index] ?? 0;
+      for await (const piece of pieces) {
+        const start = Math.max(0, range.start - at);
+        const end = Math.min(piece.length, range.end - at);
+        if (end > start) yield piece.subarray(start, end);
+        at += piece.length;
+      }
+    }
+  }
+
+  async *#readAhead(layout: ContentLayout, runs: readonly Run[]): AsyncIterable<ReadRun> {
+    const started: Promise<ReadRun>[] = [];
+    for (let next = 0; next < runs.length || started.length > 0;) {
+      while (next < runs.length && started.length <= RUNS_AHEAD) {
+        const reading = this.#readRun(layout, runs[next++] as Run);
+        reading.catch(() => undefined); // awaited below, unless an earlier run fails first
+        started.push(reading);
+      }
+      yield await (started.shift() as Promise<ReadRun>);
+    }
+  }
+
+  async #readRun(layout: ContentLayout, run: Run): Promise<ReadRun> {
+    const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length);
+    const frames = layout.frames.slice(run.index, run.index + run.count);
+    const broken = bytes === undefined ? frames : frames.filter((frame) => !isIntact(frame, run, bytes));
+    if (bytes !== undefined && broken.length === 0) return { index: run.index, bytes };
+    await this.#markDamaged(layout, broken);
+    throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
+  }
+
+  /** From now on the content counts as absent; the next upload that carries the chunks heals it. */
+  async #markDamaged(layout: ContentLayout, frames: readonly Frame[]): Promise<void> {
+    const now = Date.now();
+    await this.#database.write(async (transaction) => {
+      for (const frame of frames)
+        await transaction
+          .updateTable('chunk')
+          .set({ damaged_at: now })
+          .where('pack_id', '=', (select) =>
+            select.selectFrom('pack').select('id').where('blob_key', '=', frame.blobKey),
+          )
+          .where('frame_offset', '=', frame.offset)
+          .where('damaged_at', 'is', null)
+          .execute();
+      await transaction
+        .updateTable('content')
+        .set({ damaged_at: now })
+        .where('id', '=', layout.contentId)
+        .execute();
+    });
+    this.#layouts.forget();
+    this.#onDamage();
+  }
+}
+
+/** Frames that lie side by side in one pack. */
+interface Run {
+  readonly blobKey: string;
+  readonly offset: number;
+  readonly length: number;
+  /** Position of the first frame in the layout. */
+  readonly index: number;
+  readonly count: number;
+}
+
+interface ReadRun {
+  readonly index: number;
+  readonly bytes: Buffer;
+}
+
+function planRuns(layout: ContentLayout, from: number, to: number): Run[] {
+  const runs: Run[] = [];
+  for (let index = from; index < to; index++) {
+    const frame = layout.frames[index] as Frame;
+    const last = runs.at(-1);
+    if (last !== undefined && continues(last, frame))
+      runs[runs.length - 1] = { ...last, length: last.length + frame.length, count: last.count + 1 };
+    else runs.push({ ...frame, index, count: 1 });
+  }
+  return runs;
+}
+
+function continues(run: Run, frame: Frame): boolean {
+  return (
+    run.blobKey === frame.blobKey &&
+    run.offset + run.length === frame.offset &&
+    run.length + frame.length <= RUN_BYTES
+  );
+}
+
+function isIntact(frame: Frame, run: Run, bytes: Buffer): boolean {
+  const at = frame.offset - run.offset;
+  return crc32(bytes.subarray(at, at + frame.length)) === frame.crc;
+}
+
+async function* decodeRun(layout: ContentLayout, index: number, bytes: Buffer): AsyncIterable<Buffer> {
+  let at = 0;
+  for (let next = index; at < bytes.length; next++) {
+    const frame = layout.frames[next] as Frame;
+    yield await decodeFrame(bytes.subarray(at, at + frame.length), frame.rawLength);
+    at += frame.length;
+  }
+}
+
+/** Index of the frame that holds byte `position`. */
+function frameAt(offsets: Float64Array, position: number): number {
+  let low = 0;
+  let high = offsets.length - 2;
+  while (low < high) {
+    const middle = (low + high + 1) >> 1;
+    if ((offsets[middle] ?? 0) <= position) low = middle;
+    else high = middle - 1;
+  }
+  return low;
+}
+
+/** Reads the first piece at once; `undefined` when that fails because the storage lacks it. */
+async function peeked(pieces: AsyncIterable<Buffer>): Promise<AsyncIterable<Buffer> | undefined> {
+  const iterator = pieces[Symbol.asyncIterator]();
+  const first = await iterator.next().catch((error: unknown) => {
+    if (isCode(error, 'unavailable')) return undefined;
+    throw error;
+  });
+  return first === undefined ? undefined : resumed(first, iterator);
+}
+
+async function* resumed(
+  first: IteratorResult<Buffer>,
+  iterator: AsyncIterator<Buffer>,
+): AsyncIterable<Buffer> {
+  try {
+    for (let next = first; next.done !== true; next = await iterator.next()) yield next.value;
+  } finally {
+    await iterator.return?.();
+  }
+}

@@ -1,0 +1,81 @@
+// The body of an upload as the client compressed it, turned back into plain bytes while it arrives.
+// Memory is bounded by the decoder's window (128 MiB at most for zstd, 8 MiB for what Nix writes), whatever the size.
+import { Readable, pipeline } from 'node:stream';
+import { createZstdDecompress } from 'node:zlib';
+import { SlipwayError, messageOf } from '../util/errors.ts';
+import { decodeFrame } from './frame-codec.ts';
+import { ZstdFrameSplitter, type FramePart } from './zstd-frames.ts';
+
+/** How an upload is compressed, by the ending of its file name. */
+export const UPLOAD_COMPRESSION = { '': 'none', '.zst': 'zstd' } as const;
+
+export type UploadCompression = (typeof UPLOAD_COMPRESSION)[keyof typeof UPLOAD_COMPRESSION];
+
+/** Frames of a known size up to this are decoded in one call; larger ones stream. */
+const ONE_SHOT_BYTES = 4 * 1024 * 1024;
+
+/** Decompresses; a broken or truncated stream is `nar_invalid`. */
+export function decompressed(
+  body: AsyncIterable<Buffer>,
+  compression: UploadCompression,
+): AsyncIterable<Buffer> {
+  return compression === 'none' ? body : decompressZstd(body);
+}
+
+async function* decompressZstd(body: AsyncIterable<Buffer>): AsyncIterable<Buffer> {
+  const parts = splitFrames(body)[Symbol.asyncIterator]();
+  try {
+    for (let next = await parts.next(); next.done !== true; next = await parts.next())
+      yield* isOneShot(next.value) ? decodeWhole(next.value) : decodeStream(next.value, parts);
+  } finally {
+    await parts.return?.();
+  }
+}
+
+async function* splitFrames(body: AsyncIterable<Buffer>): AsyncIterable<FramePart> {
+  const splitter = new ZstdFrameSplitter();
+  for await (const chunk of body) yield* splitter.push(chunk);
+  splitter.end();
+}
+
+function isOneShot(part: FramePart): boolean {
+  return part.first && part.last && (part.contentSize ?? Infinity) <= ONE_SHOT_BYTES;
+}
+
+async function* decodeWhole(part: FramePart): AsyncIterable<Buffer> {
+  try {
+    yield await decodeFrame(part.bytes, part.contentSize ?? 0);
+  } catch (error) {
+    throw brokenStream(error);
+  }
+}
+
+async function* decodeStream(first: FramePart, parts: AsyncIterator<FramePart>): AsyncIterable<Buffer> {
+  const decoder = createZstdDecompress();
+  const source = Readable.from(framesRest(first, parts), { objectMode: false });
+  pipeline(source, decoder, () => undefined); // a failure destroys the decoder, and so ends the loop below
+  let failure: unknown;
+  source.once('error', (error) => (failure = error));
+  try {
+    for await (const chunk of decoder) yield chunk as Buffer;
+  } catch (error) {
+    throw failure === undefined ? brokenStream(error) : failure;
+  } finally {
+    source.destroy();
+    decoder.destroy();
+  }
+}
+
+/** The parts of one frame, from the one already taken to the one that ends it. */
+async function* framesRest(first: FramePart, parts: AsyncIterator<FramePart>): AsyncIterable<Buffer> {
+  yield first.bytes;
+  if (first.last) return;
+  for (let next = await parts.next(); next.done !== true; next = await parts.next()) {
+    yield next.value.bytes;
+    if (next.value.last) return;
+  }
+}
+
+function brokenStream(error: unknown): SlipwayError {
+  return new SlipwayError('nar_invalid', `The zstd stream is broken: ${messageOf(error)}`, { cause: error });
+}
