@@ -47,7 +47,15 @@ export const hostConfig = z.strictObject({
 
 export const fleetConfig = z.strictObject({
   hosts: z._default(z.record(hostName, hostConfig), {}),
-  secrets: z.prefault(z.strictObject({ editors: z._default(z.array(z.string()), []) }), {}),
+  secrets: z.prefault(
+    z.strictObject({
+      /** Public keys of who may decrypt the source branch. */
+      editors: z._default(z.array(z.string()), []),
+      /** Public half of the re-key identity (two while it is rotated): what is put is encrypted to it as well. */
+      rekeyer: z.optional(z.union([z.string(), z.array(z.string())])),
+    }),
+    {},
+  ),
   release: z.prefault(
     z.strictObject({
       branch: z._default(z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/)), 'release'),
@@ -64,6 +72,15 @@ export type FleetConfig = z.infer<typeof fleetConfig>;
 
 /** The host's public keys as a list, whatever the spelling. */
 export function publicKeys(host: HostConfig): readonly string[] {
-  if (host.publicKey === undefined) return [];
-  return typeof host.publicKey === 'string' ? [host.publicKey] : host.publicKey;
+  return listOf(host.publicKey);
+}
+
+/** The re-keyers' public keys as a list, whatever the spelling. */
+export function rekeyerKeys(config: FleetConfig): readonly string[] {
+  return listOf(config.secrets.rekeyer);
+}
+
+function listOf(keys: string | readonly string[] | undefined): readonly string[] {
+  if (keys === undefined) return [];
+  return typeof keys === 'string' ? [keys] : keys;
 }

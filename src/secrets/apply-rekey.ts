@@ -1,0 +1,244 @@
+// Carries a re-key plan out: lets the child write the new ciphertexts, and returns what changes in the tree. All or
+// nothing: any file that cannot be re-keyed fails the whole with every such file named.
+import {
+  assertNoProblems,
+  secretsFailed,
+  type SecretProblem,
+  type SecretProblemCode,
+} from './secret-problem.ts';
+import type { JobFailure, JobResult, RekeyMessage, RekeyReply, RekeyRequest } from './rekey-message.ts';
+import type { RekeyItem, RekeyPlan } from './rekey-plan.ts';
+import { runRekey, type RekeyProcessOptions } from './rekey-process.ts';
+import {
+  formatSecretsRecord,
+  SECRETS_RECORD_PATH,
+  type RecordedSecret,
+  type SecretsRecord,
+} from './secrets-record.ts';
+import { sha256Hex, type SourceTree } from './source-tree.ts';
+import { SlipwayError } from '../util/errors.ts';
+
+export interface ApplyRekeyOptions extends Omit<RekeyProcessOptions, 'identity'> {
+  readonly source: SourceTree;
+  /** The previous release's tree; not needed when there was none. */
+  readonly previous?: SourceTree;
+  /** The re-key identity's private key file. Not needed (and not used) when the plan makes nothing new. */
+  readonly identity?: Uint8Array;
+}
+
+/** A change to the source tree: a file's new bytes, or `undefined` where it is left out. */
+export interface TreeFileChange {
+  readonly path: string;
+  readonly bytes: Buffer | undefined;
+}
+
+export interface RekeyOutcome {
+  /** By path; together with the source tree they are the release tree. Includes the record. */
+  readonly changes: readonly TreeFileChange[];
+  readonly record: SecretsRecord;
+  readonly counts: { readonly reused: number; readonly rekeyed: number; readonly removed: number };
+}
+
+interface Made {
+  readonly file: Buffer;
+  readonly mac: string | undefined;
+  readonly fresh: boolean;
+}
+
+export async function applyRekey(plan: RekeyPlan, options: ApplyRekeyOptions): Promise<RekeyOutcome> {
+  assertNoProblems(plan.problems);
+  const jobs = plan.items.filter((item) => item.action === 'rekey');
+  const reply = jobs.length > 0 || plan.rewrapMacKey ? await askChild(plan, jobs, options) : undefined;
+  const old = await readPrevious(plan, options);
+  const made = new Map<string, Made>();
+  for (const item of plan.items) {
+    if (item.action !== 'rekey') {
+      const mac = reply?.head.macKeyLost === true ? undefined : item.previous?.plaintextMac;
+      made.set(item.path, { file: old(item.path), mac, fresh: false });
+    }
+  }
+  if (reply !== undefined) collect(jobs, reply, old, made);
+  const record = newRecord(plan, made, reply);
+  return { changes: listChanges(plan, made, record), record, counts: countOutcome(plan, made) };
+}
+
+async function askChild(
+  plan: RekeyPlan,
+  jobs: readonly RekeyItem[],
+  options: ApplyRekeyOptions,
+): Promise<RekeyMessage<RekeyReply>> {
+  if (options.identity === undefined) throw noIdentity(jobs);
+  const sources = await readSources(jobs, options.source);
+  const { source: _source, previous: _previous, identity, ...process } = options;
+  const reply = await runRekey(formatRequest(plan, jobs, sources), { ...process, identity });
+  const problems = jobs.flatMap((job, index) => jobProblem(job, reply.head.results[index]));
+  if (problems.length > 0) throw secretsFailed(problems);
+  return reply;
+}
+
+function formatRequest(
+  plan: RekeyPlan,
+  jobs: readonly RekeyItem[],
+  sources: readonly Buffer[],
+): RekeyMessage<RekeyRequest> {
+  const texts = new Map<string, number>();
+  const indexOf = (text: string): number => {
+    const index = texts.get(text) ?? texts.size;
+    texts.set(text, index);
+    return index;
+  };
+  const { macKey } = plan.previousRecord;
+  const head: RekeyRequest = {
+    version: 1,
+    task: 'rekey',
+    rekeyers: plan.rekeyers.map((one) => indexOf(one.text)),
+    hasMacKey: macKey !== undefined,
+    rewrapMacKey: plan.rewrapMacKey,
+    jobs: jobs.map((job) => ({
+      path: job.path,
+      recipients: job.recipients.map((one) => indexOf(one.recipient.text)),
+      armored: job.armored,
+      ...(job.reason === 'source' &&
+        job.previous?.plaintextMac !== undefined && { previousMac: job.previous.plaintextMac }),
+    })),
+    recipients: [...texts.keys()],
+  };
+  return { head, blobs: macKey === undefined ? sources : [...sources, Buffer.from(macKey)] };
+}
+
+async function readSources(jobs: readonly RekeyItem[], source: SourceTree): Promise<readonly Buffer[]> {
+  const files = await source.read(jobs.map((job) => job.path));
+  return jobs.map((job, index) => {
+    const file = files[index];
+    if (file !== undefined && sha256Hex(file) === job.sourceSha256) return file;
+    throw new SlipwayError('conflict', `${job.path} changed while the release was planned.`, {
+      next: 'Run it again.',
+    });
+  });
+}
+
+async function readPrevious(plan: RekeyPlan, options: ApplyRekeyOptions): Promise<(path: string) => Buffer> {
+  const paths = plan.items.flatMap((item) => (item.previous === undefined ? [] : [item.path]));
+  const files = (await options.previous?.read(paths)) ?? [];
+  const byPath = new Map(paths.map((path, index) => [path, files[index]]));
+  return (path) => {
+    const file = byPath.get(path);
+    if (file !== undefined) return file;
+    throw new SlipwayError('internal', `The previous release no longer has ${path}.`);
+  };
+}
+
+function collect(
+  jobs: readonly RekeyItem[],
+  reply: RekeyMessage<RekeyReply>,
+  old: (path: string) => Buffer,
+  made: Map<string, Made>,
+): void {
+  const fresh = reply.blobs.values();
+  for (const [index, job] of jobs.entries()) {
+    const result = reply.head.results[index];
+    if (result === undefined || result.outcome === 'failed')
+      throw new SlipwayError('internal', 'A result is missing.');
+    const file = result.outcome === 'same' ? old(job.path) : fresh.next().value;
+    if (file === undefined) throw new SlipwayError('internal', 'A re-keyed file is missing.');
+    made.set(job.path, { file, mac: result.mac, fresh: result.outcome === 'rekeyed' });
+  }
+}
+
+function newRecord(
+  plan: RekeyPlan,
+  made: ReadonlyMap<string, Made>,
+  reply: RekeyMessage<RekeyReply> | undefined,
+): SecretsRecord {
+  const macKey = reply?.head.newMacKey === true ? reply.blobs.at(-1)?.toString() : plan.previousRecord.macKey;
+  const renewed = reply?.head.newMacKey === true;
+  return {
+    version: 1,
+    rekeyers: renewed ? [...(reply?.head.rekeyers ?? [])] : plan.previousRecord.rekeyers,
+    ...(macKey !== undefined && plan.items.length > 0 && { macKey }),
+    secrets: plan.items.map((item) => recordItem(item, made.get(item.path))),
+  };
+}
+
+function recordItem(item: RekeyItem, made: Made | undefined): RecordedSecret {
+  if (made === undefined) throw new SlipwayError('internal', `${item.path} was not re-keyed.`);
+  return {
+    path: item.path,
+    sourceSha256: item.sourceSha256,
+    releaseSha256: sha256Hex(made.file),
+    ...(made.mac !== undefined && { plaintextMac: made.mac }),
+    recipients: item.recipients.map(({ host, recipient }) => ({
+      host,
+      type: recipient.type,
+      fingerprint: recipient.fingerprint,
+    })),
+  };
+}
+
+function listChanges(
+  plan: RekeyPlan,
+  made: ReadonlyMap<string, Made>,
+  record: SecretsRecord,
+): readonly TreeFileChange[] {
+  const files = [...made].map(([path, one]) => ({ path, bytes: one.file }));
+  const gone = plan.remove.map((path) => ({ path, bytes: undefined }));
+  const recordBytes = plan.items.length === 0 ? undefined : formatSecretsRecord(record);
+  return [...files, ...gone, { path: SECRETS_RECORD_PATH, bytes: recordBytes }].toSorted((a, b) =>
+    a.path < b.path ? -1 : 1,
+  );
+}
+
+function countOutcome(plan: RekeyPlan, made: ReadonlyMap<string, Made>): RekeyOutcome['counts'] {
+  const rekeyed = [...made.values()].filter((one) => one.fresh).length;
+  return { rekeyed, reused: made.size - rekeyed, removed: plan.remove.length };
+}
+
+function jobProblem(job: RekeyItem, result: JobResult | undefined): SecretProblem[] {
+  if (result?.outcome !== 'failed') return [];
+  const { path } = job;
+  const { code, message, next } = FAILURES[result.failure];
+  return [{ code, path, message: `${path} ${message}`, next: next.replace('PATH', path) }];
+}
+
+interface FailureText {
+  readonly code: SecretProblemCode;
+  readonly message: string;
+  readonly next: string;
+}
+
+const DAMAGED: FailureText = {
+  code: 'source_damaged',
+  message: 'is damaged: it names the re-key identity but does not open.',
+  next: 'Bring it back from an earlier commit: git checkout COMMIT -- PATH',
+};
+
+const FAILURES: Readonly<Record<JobFailure, FailureText>> = {
+  undecryptable: {
+    code: 'source_undecryptable',
+    message: 'is not encrypted to the re-key identity.',
+    next: 'An editor adds the re-keyer’s public key to the file’s recipients: agenix --rekey, or slipway secrets put PATH < value',
+  },
+  malformed: DAMAGED,
+  damaged: DAMAGED,
+  empty: {
+    code: 'plaintext_empty',
+    message: 'holds an empty secret, which no host can install.',
+    next: 'Give it a value (slipway secrets put PATH < value), or take it out of the configuration.',
+  },
+  readable: {
+    code: 'rekeyer_can_read',
+    message: 'could still be opened by the re-key identity after re-keying.',
+    next: 'This must never happen; nothing was published. Please report it.',
+  },
+};
+
+function noIdentity(jobs: readonly RekeyItem[]): SlipwayError {
+  return new SlipwayError(
+    'secrets_failed',
+    `${jobs.length} secrets must be re-keyed, but there is no re-key identity.`,
+    {
+      next: 'Give --rekey-identity FILE (an age or SSH private key that the files on the source branch are encrypted to).',
+      facts: { paths: jobs.map((job) => job.path) },
+    },
+  );
+}

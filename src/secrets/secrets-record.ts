@@ -1,0 +1,77 @@
+// The record of re-keyed secrets, `.slipway/secrets.json` in the release tree: which source became which ciphertext for
+// whom. It makes re-keying idempotent and exposure answerable. Deterministic: sorted, no times, nothing of the source commit.
+import * as z from 'zod/mini';
+import { hostName } from '../api/fleet-config.ts';
+
+export const SECRETS_RECORD_PATH = '.slipway/secrets.json';
+
+const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
+const fingerprint = z.string().check(z.regex(/^SHA256:[A-Za-z0-9+/]{43}$/));
+
+const recordedRecipient = z.strictObject({ host: hostName, type: z.string(), fingerprint });
+
+const recordedSecret = z.strictObject({
+  path: z.string(),
+  /** Of the file on the source branch, which editors can read. */
+  sourceSha256: sha256,
+  /** Of the file on the release branch, which hosts can read. */
+  releaseSha256: sha256,
+  /**
+   * HMAC-SHA-256 of path and plaintext under the record's key: tells that a source was only re-encrypted (an editor
+   * came or went), so that the hosts' files stay as they are. Without the key it says nothing about the plaintext.
+   */
+  plaintextMac: z.optional(sha256),
+  recipients: z.array(recordedRecipient),
+});
+
+const secretsRecord = z.strictObject({
+  version: z.literal(1),
+  /** Who can open `macKey`: the re-keyers. */
+  rekeyers: z.array(fingerprint),
+  /** The key of `plaintextMac`, as an armored age file for the re-keyers only. */
+  macKey: z.optional(z.string()),
+  secrets: z.array(recordedSecret),
+});
+
+export type RecordedRecipient = z.infer<typeof recordedRecipient>;
+export type RecordedSecret = z.infer<typeof recordedSecret>;
+export type SecretsRecord = z.infer<typeof secretsRecord>;
+
+export const EMPTY_RECORD: SecretsRecord = { version: 1, rekeyers: [], secrets: [] };
+
+/** The record, or undefined when the bytes are not one: a record only saves work, so a strange one is left aside. */
+export function parseSecretsRecord(bytes: Uint8Array): SecretsRecord | undefined {
+  try {
+    const parsed = secretsRecord.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
+    return parsed.success ? parsed.data : undefined;
+  } catch {
+    return undefined;
+  }
+}
+
+/** The file's bytes: sorted, two-space indent, final newline. */
+export function formatSecretsRecord(record: SecretsRecord): Buffer {
+  const ordered = {
+    version: record.version,
+    rekeyers: record.rekeyers.toSorted(),
+    ...(record.macKey !== undefined && { macKey: record.macKey }),
+    secrets: record.secrets.toSorted((a, b) => (a.path < b.path ? -1 : 1)).map(orderSecret),
+  };
+  return Buffer.from(`${JSON.stringify(ordered, undefined, 2)}\n`);
+}
+
+function orderSecret(secret: RecordedSecret): RecordedSecret {
+  return {
+    path: secret.path,
+    sourceSha256: secret.sourceSha256,
+    releaseSha256: secret.releaseSha256,
+    ...(secret.plaintextMac !== undefined && { plaintextMac: secret.plaintextMac }),
+    recipients: secret.recipients
+      .toSorted((a, b) => (recipientName(a) < recipientName(b) ? -1 : 1))
+      .map(({ host, type, fingerprint }) => ({ host, type, fingerprint })),
+  };
+}
+
+function recipientName(one: RecordedRecipient): string {
+  return `${one.host} ${one.fingerprint}`;
+}
