@@ -71,8 +71,8 @@ export class WorldHost {
   /** The store path behind /run/current-system, /run/booted-system, the system profile and the boot default. */
   async systems(): Promise<{ current: string; booted: string; profile: string; bootDefault: string }> {
     const script = `
-      readlink -f /run/current-system || echo; readlink -f /run/booted-system || echo
-      readlink -f /nix/var/nix/profiles/system || echo; cat /boot/loader/default 2>/dev/null || echo`;
+      readlink /run/current-system || echo; readlink /run/booted-system || echo
+      readlink -e /nix/var/nix/profiles/system || echo; cat /boot/loader/default 2>/dev/null || echo`;
     const [current = '', booted = '', profile = '', bootDefault = ''] = (await this.shell(script)).split(
       '\n',
     );
