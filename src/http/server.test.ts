@@ -1,0 +1,78 @@
+// The server on real sockets of this machine.
+import assert from 'node:assert/strict';
+import { mkdtemp, rm, stat } from 'node:fs/promises';
+import { createServer, request } from 'node:http';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { test } from 'node:test';
+import { isCode } from '../util/errors.ts';
+import { parseListenAddress } from './listen-address.ts';
+import { openServer, type CacheHandler, type OpenServer } from './server.ts';
+
+async function open(listen: readonly string[], cache?: CacheHandler): Promise<OpenServer> {
+  return await openServer({
+    listen: listen.map(parseListenAddress),
+    app: { fetch: (asked, { peer }) => new Response(`app ${new URL(asked.url).pathname} from ${peer}`) },
+    ...(cache && { cache }),
+    onError: () => undefined,
+  });
+}
+
+test('openServer() asks the cache first, then the app', async () => {
+  await using server = await open(['127.0.0.1:0'], (asked, answer) => {
+    if (asked.url?.startsWith('/main/') !== true) return Promise.resolve(false);
+    answer.end('cache');
+    return Promise.resolve(true);
+  });
+  const [url = ''] = server.urls;
+  assert.equal(await (await fetch(`${url}/main/nix-cache-info`)).text(), 'cache');
+  assert.equal(await (await fetch(`${url}/healthz`)).text(), 'app /healthz from 127.0.0.1');
+});
+
+test('openServer() listens on several addresses, sockets among them, and takes over a dead socket', async () => {
+  const folder = await mkdtemp(path.join(tmpdir(), 'slipway-socket-'));
+  const socket = path.join(folder, 's.sock');
+  try {
+    for (let round = 0; round < 2; round++) {
+      await using server = await open(['127.0.0.1:0', `unix:${socket}`]);
+      assert.equal(server.urls.length, 2);
+      assert.equal(await getOverSocket(socket), 'app /x from unix');
+      assert.equal((await stat(socket)).mode & 0o777, 0o660);
+      await assert.rejects(open([`unix:${socket}`]), (error: unknown) => isCode(error, 'conflict'));
+    }
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('openServer() names the address that is taken, and keeps none', async () => {
+  const other = createServer().listen(0, '127.0.0.1');
+  await new Promise((resolve) => other.once('listening', resolve));
+  const taken = `127.0.0.1:${(other.address() as { port: number }).port}`;
+  await assert.rejects(open(['127.0.0.1:0', taken]), (error: unknown) => isCode(error, 'conflict'));
+  other.close();
+});
+
+test('openServer() answers garbage with 400 and closes', async () => {
+  await using server = await open(['127.0.0.1:0']);
+  const { hostname, port } = new URL(server.urls[0] ?? '');
+  const socket = connect(Number(port), hostname);
+  socket.end('NOT HTTP\r\n\r\n');
+  const chunks: Buffer[] = [];
+  for await (const chunk of socket) chunks.push(chunk as Buffer);
+  assert.match(Buffer.concat(chunks).toString(), /^HTTP\/1\.1 400 /);
+});
+
+async function getOverSocket(socketPath: string): Promise<string> {
+  return await new Promise((resolve, reject) => {
+    const asked = request({ socketPath, path: '/x', agent: false }, (answer) => {
+      let text = '';
+      answer.setEncoding('utf8');
+      answer.on('data', (chunk: string) => (text += chunk));
+      answer.on('end', () => resolve(text));
+    });
+    asked.on('error', reject);
+    asked.end();
+  });
+}

@@ -1,0 +1,159 @@
+// The status page: holds the state, draws it at most once a frame, and remembers the chosen run in the address.
+import type { EventPage, LiveMessage, RunStatus } from '../api/fleet-status.ts';
+import { byId, element, setText, showRows } from './dom.ts';
+import { applyMessage, EMPTY_FLEET, headline, type FleetState } from './fleet-state.ts';
+import { formatAgo, shortCommit } from './format.ts';
+import { hostRows, signal } from './host-rows.ts';
+import { connectLive } from './live.ts';
+import { LogView } from './log-view.ts';
+import { runRows, stateText } from './run-rows.ts';
+import { newStory, tell, type RunStory } from './run-story.ts';
+import { showRun } from './run-view.ts';
+
+const FILTER_FROM = 8; // hosts from which on a filter helps more than it distracts
+const TICK_MS = 1_000;
+
+let fleet: FleetState = EMPTY_FLEET;
+let loaded = false;
+let chosen: { readonly id: string; readonly story: RunStory } | undefined;
+let frame = 0;
+const log = new LogView();
+const filter = byId('host-filter');
+const filterInput = filter.querySelector('input');
+
+connectLive({ onMessage: take, onState: showConnection });
+addEventListener('hashchange', choose);
+filterInput?.addEventListener('input', draw);
+setInterval(tick, TICK_MS);
+
+function take(message: LiveMessage): void {
+  if (message.name === 'run') announce(message.data);
+  fleet = applyMessage(fleet, message);
+  if (message.name === 'snapshot') {
+    loaded = true;
+    choose();
+    if (chosen) void loadEvents(chosen);
+  }
+  if (message.name === 'event' && message.data.run === chosen?.id) tellInOrder(chosen, message.data);
+  if (message.name === 'run' && chosen === undefined) choose();
+  draw();
+}
+
+/** The run of the address, or else the newest one, which is then followed as new ones come. */
+function choose(): void {
+  const id = /^#run=(\d+)$/.exec(location.hash)?.[1] ?? fleet.runs[0]?.id;
+  if (id === undefined || id === chosen?.id) return;
+  chosen = { id, story: newStory() };
+  log.open(chosen.story);
+  void loadEvents(chosen);
+  draw();
+}
+
+/** Live events are told only when they follow on what is told; a gap is loaded from the server. */
+function tellInOrder(of: NonNullable<typeof chosen>, stored: Parameters<typeof tell>[1]): void {
+  if (stored.seq <= of.story.seq + 1) tell(of.story, stored);
+  else void loadEvents(of);
+}
+
+const loading = new Set<string>();
+
+async function loadEvents(of: NonNullable<typeof chosen>): Promise<void> {
+  if (loading.has(of.id)) return;
+  loading.add(of.id);
+  try {
+    while (await loadPage(of)) draw();
+    draw();
+  } finally {
+    loading.delete(of.id);
+  }
+}
+
+/** Whether there is more to load. */
+async function loadPage(of: NonNullable<typeof chosen>): Promise<boolean> {
+  const answer = await fetch(`/api/v1/runs/${of.id}/events?after=${of.story.seq}`);
+  if (!answer.ok) return false;
+  const page = (await answer.json()) as EventPage;
+  for (const stored of page.events) tell(of.story, stored);
+  return page.more && of === chosen;
+}
+
+function draw(): void {
+  if (frame !== 0) return;
+  frame = requestAnimationFrame(() => {
+    frame = 0;
+    drawNow();
+  });
+}
+
+function drawNow(): void {
+  if (!loaded) return;
+  const now = Date.now();
+  if (!location.hash.startsWith('#run=')) choose();
+  drawHeadline(now);
+  drawRepositories();
+  filter.hidden = fleet.hosts.length < FILTER_FROM;
+  byId('no-hosts').hidden = fleet.hosts.length > 0;
+  byId('hosts').parentElement?.toggleAttribute('hidden', fleet.hosts.length === 0);
+  showRows(byId('hosts'), hostRows(fleet.hosts, filterInput?.value ?? '', now));
+  byId('no-runs').hidden = fleet.runs.length > 0;
+  byId('run-split').hidden = fleet.runs.length === 0;
+  showRows(byId('run-list'), runRows(fleet.runs, chosen?.id, now));
+  drawRun(now);
+}
+
+function drawHeadline(now: number): void {
+  const { text, tone } = headline(fleet, now);
+  setText(byId('headline'), text);
+  byId('headline').dataset['tone'] = tone;
+  const running = fleet.runs.filter((run) => run.state === 'running').map((run) => `run ${run.id}`);
+  const hosts = fleet.hosts.length === 1 ? '1 host' : `${fleet.hosts.length} hosts`;
+  setText(
+    byId('subline'),
+    `${hosts} · ${running.length === 0 ? 'no run under way' : `${running.join(', ')} under way`}`,
+  );
+  document.title = `${text} · Slipway`;
+}
+
+function drawRepositories(): void {
+  const rows = fleet.repositories.map((one) => ({
+    key: one.name,
+    look: JSON.stringify({ ...one, lookedAt: undefined }),
+    render: () => {
+      const head = one.head === undefined ? '' : `@${shortCommit(one.head)}`;
+      const item = element('li', {}, element('b', {}, one.name), ` ${one.branch}${head}`);
+      if (one.problem) {
+        item.title = [one.problem.message, one.problem.next ?? ''].join(' ');
+        item.append(' ', signal('bad', 'not readable'));
+      }
+      return item;
+    },
+  }));
+  showRows(byId('repositories'), rows);
+}
+
+function drawRun(now: number): void {
+  const run = fleet.runs.find((one) => one.id === chosen?.id);
+  byId('run').hidden = run === undefined;
+  if (run === undefined || chosen === undefined) return;
+  showRun(run, chosen.story, now);
+  log.update();
+}
+
+/** Moments grow older without anything happening; a running run's duration, too. */
+function tick(): void {
+  const now = Date.now();
+  for (const time of document.querySelectorAll('time')) setText(time, formatAgo(time.dateTime, now));
+  draw();
+}
+
+function showConnection(state: 'live' | 'reconnecting'): void {
+  const pill = byId('connection');
+  setText(pill, state);
+  pill.dataset['tone'] = state === 'live' ? 'good' : 'warn';
+}
+
+/** Tells people who do not see the page how runs end. */
+function announce(run: RunStatus): void {
+  const before = fleet.runs.find((one) => one.id === run.id);
+  if (before?.state !== run.state) setText(byId('announce'), `Run ${run.id}: ${stateText(run)}. ${run.note}`);
+}
