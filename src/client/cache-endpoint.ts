@@ -1,0 +1,197 @@
+// One cache as its client sees it: base URL, token, and requests that are bounded, retried and explained.
+import { Agent as HttpAgent, request as httpRequest, type IncomingMessage } from 'node:http';
+import { Agent as HttpsAgent, request as httpsRequest } from 'node:https';
+import type { Readable } from 'node:stream';
+import { pipeline } from 'node:stream/promises';
+import { deadline } from '../util/deadline.ts';
+import { messageOf, SlipwayError, type ErrorCode } from '../util/errors.ts';
+import { retry } from '../util/retry.ts';
+
+export interface CacheTarget {
+  /** Such as `https://cache.example.org/main`. */
+  readonly url: string;
+  /** Sent as a Bearer token; held in memory only. */
+  readonly token?: string;
+}
+
+export interface CacheAnswer {
+  readonly status: number;
+  readonly body: string;
+}
+
+export interface CacheBody {
+  readonly type: string;
+  readonly length: number;
+  /** Makes the body anew for each attempt. */
+  open(): Readable | Uint8Array;
+}
+
+const SMALL_TIMEOUT_MS = 30_000;
+/** Slowest upload that is not given up: 64 KiB/s on top of a minute. */
+const UPLOAD_BYTES_PER_MS = 64;
+const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
+const SOCKETS = 16;
+
+export class CacheEndpoint implements Disposable {
+  readonly #base: URL;
+  readonly #headers: Readonly<Record<string, string>>;
+  readonly #agent: HttpAgent;
+
+  constructor(target: CacheTarget) {
+    this.#base = new URL(target.url.endsWith('/') ? target.url : `${target.url}/`);
+    this.#headers = target.token === undefined ? {} : { authorization: `Bearer ${target.token}` };
+    const options = { keepAlive: true, maxSockets: SOCKETS };
+    this.#agent = this.#base.protocol === 'https:' ? new HttpsAgent(options) : new HttpAgent(options);
+  }
+
+  get url(): string {
+    return this.#base.href;
+  }
+
+  /** Whether the cache has the file; anything but 200 and 404 is an error. */
+  async has(file: string, signal?: AbortSignal): Promise<boolean> {
+    const { status, body } = await this.#retrying('HEAD', file, undefined, signal);
+    if (status === 200) return true;
+    if (status === 404) return false;
+    throw this.#refused('HEAD', file, status, body);
+  }
+
+  /** The file's text, or undefined where the cache has none. */
+  async find(file: string, signal?: AbortSignal): Promise<string | undefined> {
+    const { status, body } = await this.#retrying('GET', file, undefined, signal);
+    if (status === 404) return undefined;
+    if (status !== 200) throw this.#refused('GET', file, status, body);
+    return body;
+  }
+
+  async put(file: string, content: CacheBody, signal?: AbortSignal): Promise<void> {
+    const { status, body } = await this.#retrying('PUT', file, content, signal);
+    if (status < 200 || status > 299) throw this.#refused('PUT', file, status, body);
+  }
+
+  [Symbol.dispose](): void {
+    this.#agent.destroy();
+  }
+
+  async #retrying(
+    method: string,
+    file: string,
+    content: CacheBody | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<CacheAnswer> {
+    const policy = {
+      attempts: 4,
+      baseMs: 250,
+      maxMs: 4_000,
+      retryable: isPassing,
+      ...(signal && { signal }),
+    };
+    return await retry(policy, async () => {
+      const answer = await this.#send(method, file, content, signal);
+      if (answer.status >= 500 || answer.status === 429)
+        throw this.#refused(method, file, answer.status, answer.body);
+      return answer;
+    });
+  }
+
+  async #send(
+    method: string,
+    file: string,
+    content: CacheBody | undefined,
+    signal: AbortSignal | undefined,
+  ): Promise<CacheAnswer> {
+    const url = new URL(file, this.#base);
+    const timeout = SMALL_TIMEOUT_MS + (content ? content.length / UPLOAD_BYTES_PER_MS + 30_000 : 0);
+    const body = content && { 'content-type': content.type, 'content-length': String(content.length) };
+    const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
+    const request = start(url, {
+      method,
+      agent: this.#agent,
+      headers: { ...this.#headers, ...body },
+      signal: deadline(timeout, signal),
+    });
+    const answered = new Promise<CacheAnswer>((resolve, reject) => {
+      request.once('error', (error) => reject(unavailable(url, error)));
+      request.once('response', (response) => readAnswer(response).then(resolve, reject));
+    });
+    await Promise.all([answered, sendBody(request, content, answered)]);
+    return await answered;
+  }
+
+  #refused(method: string, file: string, status: number, body: string): SlipwayError {
+    const said = explain(body);
+    const code = CODES[status] ?? (status >= 500 ? 'unavailable' : 'invalid');
+    return new SlipwayError(code, `The cache answered ${status} to ${method} ${this.url}${file}${said}`, {
+      ...(NEXT_STEPS[status] !== undefined && { next: NEXT_STEPS[status] }),
+      facts: { status },
+    });
+  }
+}
+
+const CODES: Readonly<Record<number, ErrorCode>> = {
+  401: 'unauthorized',
+  403: 'forbidden',
+  404: 'not_found',
+  409: 'conflict',
+  413: 'too_large',
+};
+
+const NEXT_STEPS: Readonly<Record<number, string>> = {
+  401: 'Check the token: slipway token list shows the scopes, slipway token create makes a new one.',
+  403: 'Ask for a token with the write scope for this cache.',
+  404: 'Check the name of the cache in the URL.',
+};
+
+type Outgoing = ReturnType<typeof httpRequest>;
+
+/** Sends the body; a server that answers early ends the sending without an error of its own. */
+async function sendBody(
+  request: Outgoing,
+  content: CacheBody | undefined,
+  answered: Promise<unknown>,
+): Promise<void> {
+  const body = content?.open();
+  if (body === undefined || body instanceof Uint8Array) {
+    request.end(body);
+    return;
+  }
+  const sending = pipeline(body, request).catch(() => undefined);
+  await Promise.race([sending, answered.catch(() => undefined)]);
+  body.destroy();
+}
+
+async function readAnswer(response: IncomingMessage): Promise<CacheAnswer> {
+  const chunks: Buffer[] = [];
+  let size = 0;
+  for await (const chunk of response as AsyncIterable<Buffer>) {
+    size += chunk.length;
+    if (size > MAX_ANSWER_BYTES)
+      throw new SlipwayError('too_large', 'The cache answered with more than 2 MiB.');
+    chunks.push(chunk);
+  }
+  return { status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') };
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof SlipwayError && error.code === 'unavailable';
+}
+
+function unavailable(url: URL, cause: Error): SlipwayError {
+  const why = ['TimeoutError', 'AbortError'].includes(cause.name) ? 'no answer in time' : messageOf(cause);
+  return new SlipwayError('unavailable', `No answer from ${url.origin}: ${why}.`, {
+    next: 'Check that the cache runs and that its URL is right.',
+    cause,
+  });
+}
+
+/** The message of a JSON error answer, or the first line of any other. */
+function explain(body: string): string {
+  try {
+    const { message } = JSON.parse(body) as { message?: unknown };
+    if (typeof message === 'string') return `: ${message.slice(0, 500)}`;
+  } catch {
+    // not JSON
+  }
+  const line = body.split('\n')[0]?.trim().slice(0, 200) ?? '';
+  return line === '' ? '.' : `: ${line}`;
+}
