@@ -44,11 +44,14 @@ export class Fleet {
   /** In every secret's plaintext: must never turn up in a log, a database or an artifact. */
   readonly canary = `canary-${randomBytes(12).toString('hex')}`;
   readonly #world: World;
+  readonly #bootstrap: string;
+  #variants = 0;
 
   constructor(world: World, remote: RemoteRepository) {
     this.#world = world;
     this.remote = remote;
     this.checkout = join(world.folder, 'fleet');
+    this.#bootstrap = join(world.folder, 'bootstrap');
     this.editorKey = join(world.folder, 'keys/editor');
     this.rekeyKey = join(world.folder, 'keys/rekey.key');
   }
@@ -120,10 +123,9 @@ export class Fleet {
 
   /** Installs generation 1 on every host of the world: its own secrets, hello 0.0.0, profile, boot default. */
   async install(): Promise<void> {
-    const bootstrap = join(this.#world.folder, 'bootstrap');
-    await this.#writeBootstrap(bootstrap);
+    await this.#writeBootstrap(this.#bootstrap);
     const names = this.#world.hosts.map((host) => host.name);
-    const toplevels = await buildToplevels(this.#world, bootstrap, names);
+    const toplevels = await buildToplevels(this.#world, this.#bootstrap, names);
     await Promise.all(
       this.#world.hosts.map(async (host) => {
         // Nix answers in an order of its own.
@@ -131,6 +133,25 @@ export class Fleet {
         await installHost(this.#world, host, toplevel ?? '');
       }),
     );
+  }
+
+  /**
+   * Builds a toplevel beside the release flow and copies it to its host: the host's first generation with another
+   * hello version, or broken in the ways of lib/build-toplevel.sh. Answers its store path.
+   */
+  async buildVariant(
+    host: string,
+    change: { readonly version?: string; readonly broken?: readonly string[] },
+  ): Promise<string> {
+    const folder = join(this.#world.folder, 'variants', `${host}-${this.#variants++}`);
+    await cp(this.#bootstrap, folder, { recursive: true });
+    const settings = join(folder, 'hosts', host);
+    if (change.version !== undefined) await writeFile(join(settings, 'version'), `${change.version}\n`);
+    if (change.broken)
+      await writeFile(join(settings, 'break'), change.broken.map((word) => `${word}\n`).join(''));
+    const [toplevel = ''] = await buildToplevels(this.#world, folder, [host]);
+    await this.#world.runText(['nix', 'copy', '--to', `ssh://root@${host}`, toplevel]);
+    return toplevel;
   }
 
   /** What the hello service of a host answers now, asked over the network; rejects when it does not answer. */

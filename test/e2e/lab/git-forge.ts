@@ -1,7 +1,6 @@
 // The git forge of a world, from the tests' side: bare repositories over smart HTTP, with webhooks.
 import { mkdir, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
-import { sleep } from '../../../src/util/deadline.ts';
 import type { World } from './world.ts';
 
 const PORT = 3000;
@@ -30,10 +29,10 @@ export class GitForge {
   }
 
   /** Called once, by openWorld: starts the forge and waits until it answers. */
-  async start(signal: AbortSignal): Promise<void> {
+  async start(): Promise<void> {
     const main = join(import.meta.dirname, 'git-forge-main.ts');
     const forge = this.#world.start([this.#world.node, main, join(this.#world.folder, 'git'), String(PORT)]);
-    await Promise.race([forge.waitForLine(/^listening$/), sleep(60_000, signal)]);
+    await forge.waitForLine(/^listening$/);
   }
 
   /** Makes an empty bare repository that takes pushes. */

@@ -73,10 +73,7 @@ export class World implements AsyncDisposable {
     release(this.#top);
     this.#init = await waitForNamespaceInit(this.#top.pid ?? 0, signal);
     for (const [name, address] of addresses) this.#hosts.set(name, new WorldHost(this, name, address));
-    await Promise.all([
-      ...[...this.#hosts.values()].map((host) => host.start(signal)),
-      this.git.start(signal),
-    ]);
+    await Promise.all([...[...this.#hosts.values()].map((host) => host.start(signal)), this.git.start()]);
     const known = [...this.#hosts.values()].map((host) => `${host.name},${host.address} ${host.publicKey}\n`);
     await writeFile(join(this.folder, 'home/.ssh/known_hosts'), known.join(''));
   }
