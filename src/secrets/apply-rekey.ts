@@ -48,7 +48,8 @@ interface Made {
 export async function applyRekey(plan: RekeyPlan, options: ApplyRekeyOptions): Promise<RekeyOutcome> {
   assertNoProblems(plan.problems);
   const jobs = plan.items.filter((item) => item.action === 'rekey');
-  const reply = jobs.length > 0 || plan.rewrapMacKey ? await askChild(plan, jobs, options) : undefined;
+  const canRewrap = plan.rewrapMacKey && options.identity !== undefined;
+  const reply = jobs.length > 0 || canRewrap ? await askChild(plan, jobs, options) : undefined;
   const old = await readPrevious(plan, options);
   const made = new Map<string, Made>();
   for (const item of plan.items) {

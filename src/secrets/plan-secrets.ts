@@ -127,7 +127,7 @@ function parseRekeyers(lines: readonly string[]): { keys: AgeRecipient[]; proble
     } catch (error) {
       const message = `slipway.secrets.rekeyer: ${messageOf(error)}`;
       problems.push({
-        code: 'host_key_unusable',
+        code: 'rekeyer_unusable',
         message,
         next: 'Give the public half of the re-key identity.',
       });
