@@ -12,7 +12,6 @@ const FAILURE = { toplevel: RELEASE.toplevel, note: 'cache' };
 const RECORD: TrialRecord = {
   id: '0'.repeat(26),
   release: RELEASE,
-  token: '',
   baseline: [],
   startedAt: NOW.toISOString(),
 };

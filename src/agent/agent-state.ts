@@ -25,9 +25,10 @@ export const quarantineEntry = z.object({
 const trialRecord = z.object({
   id: deployId,
   release: hostRelease,
-  token: z.string(),
-  /** Names of the probes that passed before the activation: only these may fail the trial. */
-  baseline: z.array(z.string()),
+  /** The probes that passed before the activation: only these may fail the trial. */
+  baseline: z.array(
+    z.object({ kind: z.enum(['remote', 'cache', 'controller']), name: z.string(), url: z.string() }),
+  ),
   startedAt: at,
 });
 

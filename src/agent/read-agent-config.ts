@@ -5,8 +5,6 @@ import { agentConfig, type AgentConfig } from '../api/agent-config.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { messageOf, SlipwayError } from '../util/errors.ts';
 
-export const DEFAULT_CONFIG_FILE = '/etc/slipway/agent.toml';
-
 /** The configuration; `not_found` without the file, `invalid` with the place of the first mistake. */
 export async function readAgentConfig(file: string): Promise<AgentConfig> {
   return parseAgentConfig(await readText(file), file);

@@ -12,6 +12,11 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'agent',
+    summary: 'Bring releases to this host: poll, verify, try, keep or roll back',
+    load: async () => (await import('./agent-command.ts')).registerAgent,
+  },
+  {
     name: 'doctor',
     summary: 'Check what this machine has of what Slipway needs',
     load: async () => (await import('./doctor-command.ts')).registerDoctor,

@@ -1,0 +1,95 @@
+// The agent's life: take the state folder, resolve what was interrupted, then step after step until told to stop.
+// A stop never touches a running trial: that lives in units of its own, and the next agent goes on with it.
+import type { AgentConfig } from '../api/agent-config.ts';
+import type { AgentReport } from '../api/agent-report.ts';
+import type { Host } from '../effects/host.ts';
+import { asSlipwayError } from '../util/errors.ts';
+import type { AgentContext } from './agent-context.ts';
+import { AgentMemory } from './agent-memory.ts';
+import { buildReport } from './build-report.ts';
+import { findSuspension, watchAgentRequests } from './control-files.ts';
+import { ControllerLink } from './controller-link.ts';
+import { openReleaseMirror } from './fetch-release.ts';
+import { readHostFacts, systemHealthy } from './host-facts.ts';
+import type { AgentLog } from './journal-log.ts';
+import { PollSchedule } from './poll-schedule.ts';
+import { reconcileOnce } from './reconcile.ts';
+import { Wakeup } from './wakeup.ts';
+
+export interface RunAgentOptions {
+  readonly config: AgentConfig;
+  readonly host: Host;
+  readonly log: AgentLog;
+  readonly signal: AbortSignal;
+  /** End after one step. */
+  readonly once: boolean;
+}
+
+/** Pause after a step that failed for a reason of the agent's own (a full disk, a missing program), in ms. */
+const PAUSE_AFTER_FAILURE_MS = 10_000;
+
+export async function runAgent(options: RunAgentOptions): Promise<void> {
+  const { config, log, signal } = options;
+  await using memory = await AgentMemory.open(config.stateDir);
+  const agent = await openContext(options, memory);
+  const wakeup = new Wakeup();
+  using _watch = await watchAgentRequests(config.stateDir, () => wakeup.wake());
+  log.info(`agent of ${config.host} started, following ${config.remotes.map((one) => one.url).join(', ')}`);
+  while (!signal.aborted) {
+    const pause = await step(agent, signal);
+    agent.link.report();
+    if (options.once) break;
+    await wakeup.wait(Math.min(pause, agent.link.dueInMs ?? pause), signal);
+  }
+  await agent.link.settle();
+  log.info('agent stopped');
+}
+
+async function openContext(options: RunAgentOptions, memory: AgentMemory): Promise<AgentContext> {
+  const { config, host, log, signal } = options;
+  const makeReport = async (): Promise<AgentReport> => await reportNow(config, memory, signal);
+  return {
+    config,
+    memory,
+    mirror: await openReleaseMirror(config.stateDir),
+    host,
+    log,
+    link: new ControllerLink({ controller: config.controller, memory, makeReport, signal }),
+    schedule: new PollSchedule(config.remotes.map((remote) => remote.poll)),
+    lastRemotes: [],
+  };
+}
+
+async function reportNow(
+  config: AgentConfig,
+  memory: AgentMemory,
+  signal: AbortSignal,
+): Promise<AgentReport> {
+  const now = new Date();
+  const [host, suspension, healthy] = await Promise.all([
+    readHostFacts(),
+    findSuspension(config.stateDir, now),
+    systemHealthy(signal),
+  ]);
+  return buildReport({
+    hostName: config.host,
+    host,
+    state: memory.state,
+    suspension,
+    systemHealthy: healthy,
+    now,
+  });
+}
+
+/** One step; answers how long to pause. What fails here is told and tried again, for as long as the agent lives. */
+async function step(agent: AgentContext, signal: AbortSignal): Promise<number> {
+  try {
+    await reconcileOnce(agent, signal);
+    return agent.schedule.pauseMs();
+  } catch (thrown) {
+    if (signal.aborted) return 0;
+    const error = asSlipwayError(thrown);
+    agent.log.error(`${error.message}${error.next === undefined ? '' : ` ${error.next}`}`);
+    return PAUSE_AFTER_FAILURE_MS;
+  }
+}

@@ -1,0 +1,179 @@
+// A release on trial: the runner of src/deploy activates it, and this agent answers for what the runner cannot know:
+// that the host still reaches its forge, its caches and its controller, over fresh connections. Everything that a
+// restarted agent needs to go on is in the state file before the trial starts.
+import type { AgentOperation } from '../api/agent-report.ts';
+import { isFinal, type DeployPhase, type DeployState } from '../api/deploy-state.ts';
+import { healthConfig } from '../api/fleet-config.ts';
+import { createDeployId } from '../deploy/deploy-id.ts';
+import {
+  confirmTrial,
+  forgiveToplevel,
+  listTrials,
+  readQuarantine,
+  rejectTrial,
+  startTrial,
+  watchTrial,
+} from '../deploy/trial.ts';
+import { planIntent } from '../deploy/trial-intent.ts';
+import { sleep } from '../util/deadline.ts';
+import { messageOf, SlipwayError } from '../util/errors.ts';
+import type { AgentContext } from './agent-context.ts';
+import type { TrialRecord } from './agent-state.ts';
+import { afterTrial } from './after-trial.ts';
+import type { Candidate } from './choose-release.ts';
+import { isBlind, lostProbes, planProbes, type Probe } from './probe-plan.ts';
+import { runProbes, type ProbeContext } from './probe.ts';
+import { cachesOf } from './realise-toplevel.ts';
+
+/** The runner waits this much longer than the agent probes, so that it is the agent who says what was lost. */
+const CONFIRM_MARGIN_SECONDS = 15;
+const PROBE_TIMEOUT_MS = 10_000;
+const PROBE_PAUSE_MS = 1_000;
+
+/** Tries the candidate, whose toplevel is in the store, until the trial has ended one way or the other. */
+export async function tryRelease(
+  agent: AgentContext,
+  candidate: Candidate,
+  signal: AbortSignal,
+): Promise<void> {
+  const { config, host, memory, log } = agent;
+  const { release } = candidate;
+  await memory.setOperation('activating');
+  const now = new Date();
+  const baseline = await takeBaseline(agent, candidate, signal);
+  const record: TrialRecord = { id: createDeployId(), release, baseline, startedAt: now.toISOString() };
+  const health = candidate.entry.health ?? healthConfig.parse({});
+  const { lock, activation, probe, commit, rollback } = config.timeouts;
+  const timeouts = { lock, activation, confirm: probe + CONFIRM_MARGIN_SECONDS, commit, rollback };
+  const request = { toplevel: release.toplevel, release: release.commit, health, timeouts };
+  const facts = { id: record.id, host: config.host, origin: 'pull', token: undefined, now } as const;
+  const intent = planIntent(request, facts);
+  await memory.update((state) => ({ ...state, trial: record }));
+  log.notice(`release ${release.serial}: trying ${release.toplevel} (deploy ${record.id})`);
+  await startTrial(host, intent, request);
+  await finishTrial(agent, record, signal);
+}
+
+/** Follows a trial to its end and draws the conclusion; also what a restarted agent does first. */
+export async function finishTrial(
+  agent: AgentContext,
+  record: TrialRecord,
+  signal: AbortSignal,
+): Promise<void> {
+  const final = await supervise(agent, record, signal);
+  const { serial } = record.release;
+  const now = new Date();
+  await agent.memory.update((state) => {
+    if (final !== undefined) return afterTrial(state, record, final, now);
+    const { trial: _neverStarted, ...rest } = state;
+    return { ...rest, operation: { name: 'idle', since: now.toISOString() } };
+  });
+  if (final?.phase === 'COMMITTED')
+    agent.log.notice(`release ${serial}: committed as generation ${final.generation}`);
+  else if (final) agent.log.error(`release ${serial}: ${final.phase} [${final.reason}] ${final.detail}`);
+  agent.link.report();
+}
+
+/** Takes a toplevel, or all, out of the quarantine that the runner on this host keeps. */
+export async function forgiveOnHost(agent: AgentContext, toplevel: string | undefined): Promise<void> {
+  const known = await readQuarantine(agent.host);
+  for (const entry of known) {
+    if (toplevel === undefined || entry.toplevel === toplevel)
+      await forgiveToplevel(agent.host, entry.toplevel);
+  }
+}
+
+async function takeBaseline(
+  agent: AgentContext,
+  candidate: Candidate,
+  signal: AbortSignal,
+): Promise<Probe[]> {
+  const { remotes, controller, probes: wanted } = agent.config;
+  const probes = planProbes({ remotes, caches: cachesOf(candidate, agent.config), controller, wanted });
+  const passed = await runProbes(probes, probeContext(agent, signal));
+  if (isBlind(probes, passed) && wanted.whenBlind === 'hold') {
+    throw new SlipwayError(
+      'unavailable',
+      'No probe passes even before the activation: a cut network could not be told.',
+      {
+        next: 'Mend the network first, or set probes.whenBlind = "proceed".',
+      },
+    );
+  }
+  return probes.filter((probe) => passed.includes(probe.name));
+}
+
+/** The final state; undefined when the agent died before the host took charge of the trial. */
+async function supervise(
+  agent: AgentContext,
+  record: TrialRecord,
+  signal: AbortSignal,
+): Promise<DeployState | undefined> {
+  const trials = await listTrials(agent.host);
+  const found = trials.find((trial) => trial.id === record.id);
+  if (found === undefined || isFinal(found.phase)) return found;
+  let verdict: Promise<void> | undefined;
+  const onState = (state: DeployState): void => {
+    notePhase(agent, state.phase);
+    if (state.phase === 'AWAIT_CONFIRM') verdict ??= giveVerdict(agent, record, signal);
+  };
+  const final = await watchTrial(agent.host, { id: record.id }, { onState }, signal);
+  await verdict;
+  return final;
+}
+
+/** Progress is for the watchers: a full disk must not end the watch over a trial. */
+function notePhase(agent: AgentContext, phase: DeployPhase): void {
+  agent.memory.setOperation(operationOf(phase)).then(
+    () => agent.link.report(),
+    () => undefined,
+  );
+}
+
+/** Never rejects: without a verdict the runner waits in vain and rolls back, which is the right end. */
+async function giveVerdict(agent: AgentContext, record: TrialRecord, signal: AbortSignal): Promise<void> {
+  try {
+    await judge(agent, record, signal);
+  } catch (error) {
+    if (!signal.aborted) agent.log.error(`release ${record.release.serial}: no verdict: ${messageOf(error)}`);
+  }
+}
+
+/** Confirms as soon as every probe of the baseline passes again; rejects when that does not happen in time. */
+async function judge(agent: AgentContext, record: TrialRecord, signal: AbortSignal): Promise<void> {
+  const lost = await untilNothingLost(agent, record.baseline, signal);
+  if (lost.length === 0) {
+    await confirmTrial(agent.host, record.id);
+    return;
+  }
+  const detail = `Not reachable any more since the activation: ${lost.join(', ')}.`;
+  agent.log.error(`release ${record.release.serial}: ${detail}`);
+  await rejectTrial(agent.host, record.id, 'probes-failed', detail);
+}
+
+async function untilNothingLost(
+  agent: AgentContext,
+  baseline: readonly Probe[],
+  signal: AbortSignal,
+): Promise<string[]> {
+  const end = Date.now() + agent.config.timeouts.probe * 1000;
+  const names = baseline.map((probe) => probe.name);
+  for (;;) {
+    const passed = await runProbes(baseline, probeContext(agent, signal, end));
+    const lost = lostProbes(names, passed);
+    if (lost.length === 0 || Date.now() >= end) return lost;
+    await sleep(Math.min(PROBE_PAUSE_MS, Math.max(0, end - Date.now())), signal);
+  }
+}
+
+function probeContext(agent: AgentContext, signal: AbortSignal, end = Infinity): ProbeContext {
+  const timeoutMs = Math.max(1_000, Math.min(PROBE_TIMEOUT_MS, end - Date.now()));
+  return { remotes: agent.config.remotes, timeoutMs, signal };
+}
+
+function operationOf(phase: DeployPhase): AgentOperation {
+  if (phase === 'TRIAL' || phase === 'AWAIT_CONFIRM') return 'trial';
+  if (phase === 'COMMITTING') return 'committing';
+  if (phase === 'ROLLING_BACK') return 'rolling-back';
+  return isFinal(phase) ? 'idle' : 'activating';
+}
