@@ -1,7 +1,8 @@
 // The files of one deploy on its host: what host/activate.sh reads and writes, and what its drivers read.
 // Folder /var/lib/slipway/deploy/<id>/: intent.json (written once by the driver), state.json (written by the runner
-// only: temporary file, fsync, rename), checks (one health check a line), activate.log, rollback.log.
-// Both JSON files are flat and hold one key a line, so that POSIX sh can read them with sed.
+// only: temporary file, fsync, rename), checks (one health check a line), events.ndjson (every state there was),
+// activate.log, rollback.log, baseline/ (what was broken before). Both JSON files are flat, hold one key a line and
+// need no escapes, so that POSIX sh can read and write them.
 import * as z from 'zod/mini';
 import { storePathText } from './manifest.ts';
 
@@ -40,8 +41,13 @@ export const deployIntent = z.strictObject({
   /** Who asked: `push` waits for confirmation over a fresh connection, `pull` for the agent's probes. */
   origin: z.enum(['push', 'pull']),
   release: z.string(),
-  /** Hex SHA-256 of the one-time confirmation token; empty when no confirmation is awaited. */
+  /**
+   * Hex SHA-256 of the one-time confirmation token. Empty: for `push` no confirmation is awaited; for `pull` the
+   * agent's word is enough, it is root on the host anyway.
+   */
   tokenHash: z.string().check(z.regex(/^([0-9a-f]{64})?$/)),
+  /** A rollback's target: the commit goes back to this generation's number. 0: the commit makes a new one. */
+  generation: z._default(z.int().check(z.minimum(0)), 0),
   lockTimeout: seconds,
   activationTimeout: seconds,
   healthTimeout: seconds,
@@ -71,6 +77,8 @@ export const deployState = z.object({
   generation: z.int(),
   /** Whether the checks hold on the system that now runs: `yes`, `no`, `unknown`. */
   healthy: z.enum(['yes', 'no', 'unknown']),
+  /** Kernel, initrd, modules or kernel parameters differ from what was booted. */
+  rebootRequired: z._default(z.boolean(), false),
 });
 
 export type DeployPhase = z.infer<typeof deployPhase>;

@@ -1,0 +1,141 @@
+# shellcheck shell=dash
+# Facts about this host, read afresh each time, never remembered: what runs, what is set, what is broken.
+
+# use_path: our tools come from the system that worked before the trial, wherever the trial leads.
+use_path() {
+  PATH=${PREVIOUS:-/run/current-system}/sw/bin:/run/wrappers/bin:/nix/var/nix/profiles/default/bin
+  PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+  HOME=${HOME:-/root}
+  export PATH HOME
+}
+
+# target LINK: where it leads, empty when it leads nowhere.
+target() {
+  [ ! -e "$1" ] || readlink -f "$1"
+}
+
+running_system() {
+  target /run/current-system
+}
+
+# profile_generation: number of the current generation, 0 when there is none.
+profile_generation() {
+  local link
+  link=$(readlink "$PROFILE" 2>/dev/null) || link=''
+  link=${link##*/} link=${link#system-}
+  number "${link%-link}" 0
+}
+
+boot_id() {
+  cat /proc/sys/kernel/random/boot_id
+}
+
+# units_in STATE: names of units in that state (failed, auto-restart, …), sorted; our own do not count.
+units_in() {
+  systemctl list-units --all --state="$1" --plain --no-legend --no-pager 2>/dev/null |
+    while read -r unit _; do
+      case $unit in slipway-*-??????????????????????????*) ;; *) echo "$unit" ;; esac
+    done | sort -u
+}
+
+# first_line FILE
+first_line() {
+  local content=''
+  [ ! -r "$1" ] || IFS= read -r content <"$1" || :
+  printf '%s' "$content"
+}
+
+# runs_here SYSTEM: whether a toplevel for SYSTEM (x86_64-linux) fits this machine.
+runs_here() {
+  local machine
+  machine=$(uname -m)
+  case ${1%%-*} in
+  '' | "$machine") return 0 ;;
+  i686) [ "$machine" = x86_64 ] ;;
+  arm*) case $machine in arm* | aarch64) ;; *) return 1 ;; esac ;;
+  *) return 1 ;;
+  esac
+}
+
+# needs_reboot NEW: a part that only a boot can change differs from what was booted.
+needs_reboot() {
+  local part
+  [ -e /run/booted-system ] || return 1
+  for part in kernel initrd kernel-modules; do
+    [ "$(target "/run/booted-system/$part")" = "$(target "$1/$part")" ] || return 0
+  done
+  [ "$(first_line /run/booted-system/kernel-params)" != "$(first_line "$1/kernel-params")" ]
+}
+
+# switch_is_locked: nixos-rebuild (or anyone) is inside switch-to-configuration right now.
+switch_is_locked() {
+  [ -e "$SWITCH_LOCK" ] && ! flock -n "$SWITCH_LOCK" true
+}
+
+# print_facts [TOPLEVEL]: `key=value` lines for a driver's preflight.
+print_facts() {
+  echo "machine=$(uname -m)"
+  echo "hostname=$(uname -n)"
+  echo "systemd=$([ -d /run/systemd/system ] && echo yes || echo no)"
+  echo "bootId=$(boot_id)"
+  echo "current=$(running_system)"
+  echo "booted=$(target /run/booted-system)"
+  echo "profile=$(target "$PROFILE")"
+  echo "generation=$(profile_generation)"
+  # shellcheck disable=SC2046 # words wanted: the fourth column of the last line
+  set -- "${1:-}" $(df -kP /nix/store | tail -n 1)
+  echo "storeFreeKb=${5:-0}"
+  mkdir -p "$RUN_ROOT"
+  if flock -n "$RUN_ROOT/lock" true; then echo "lock="; else echo "lock=$(lock_holder)"; fi
+  [ -n "$1" ] || return 0
+  echo "valid=$(nix-store --check-validity "$1" 2>/dev/null && echo yes || echo no)"
+  echo "quarantined=$(quarantine_reason "$1")"
+}
+
+# print_generations: tab-separated, oldest first:
+# number, date, NixOS version, kernel, revision, specialisations, current, booted, toplevel.
+print_generations() {
+  local booted current link n
+  booted=$(target /run/booted-system)
+  current=$(profile_generation)
+  for link in "$PROFILE"-*-link; do
+    [ -e "$link" ] || continue
+    n=${link##*/system-} n=${n%-link}
+    printf '%s\t%s\t%s\t' "$n" "$(date -d "@$(stat -c %Y "$link")" '+%Y-%m-%d %H:%M:%S')" "$(first_line "$link/nixos-version")"
+    printf '%s\t%s\t' "$(names_in "$link/kernel-modules/lib/modules")" \
+      "$(timeout 5 "$link/sw/bin/nixos-version" --configuration-revision 2>/dev/null | tr -d '\n')"
+    printf '%s\t%s\t' "$(names_in "$link/specialisation")" "$([ "$n" = "$current" ] && echo yes || echo no)"
+    printf '%s\t%s\n' "$([ "$(target "$link")" = "$booted" ] && echo yes || echo no)" "$(target "$link")"
+  done | sort -n
+}
+
+# names_in FOLDER: comma-separated.
+names_in() {
+  local names='' entry
+  for entry in "$1"/*; do
+    [ ! -e "$entry" ] || names=$names${names:+,}${entry##*/}
+  done
+  printf '%s' "$names"
+}
+
+# The quarantine: toplevels that failed through their own fault; one a line: path, reason, time, deploy.
+quarantine_reason() {
+  local path why
+  [ -r "$STATE_ROOT/quarantine" ] || return 0
+  while read -r path why _; do
+    [ "$path" != "$1" ] || { printf '%s' "$why"; return; }
+  done <"$STATE_ROOT/quarantine"
+}
+
+# quarantine_set TOPLEVEL [REASON]: without a reason it is taken out.
+quarantine_set() {
+  [ $# -gt 1 ] || [ -e "$STATE_ROOT/quarantine" ] || return 0
+  {
+    [ ! -r "$STATE_ROOT/quarantine" ] || while read -r path rest; do
+      [ "$path" = "$1" ] || echo "$path $rest"
+    done <"$STATE_ROOT/quarantine"
+    [ $# -lt 2 ] || echo "$1 $2 $(date -u +%Y-%m-%dT%H:%M:%SZ) ${ID:-by-hand}"
+  } >"$STATE_ROOT/.quarantine.new"
+  sync_path "$STATE_ROOT/.quarantine.new"
+  mv -f "$STATE_ROOT/.quarantine.new" "$STATE_ROOT/quarantine"
+}

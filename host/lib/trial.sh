@@ -1,0 +1,237 @@
+# shellcheck shell=dash
+# The trial: what the runner does between PREPARED and a final phase. Runs inside unit slipway-activate-<id>.
+
+# run_trial DIR: the runner. Leaves by a final phase, or dies and leaves the rest to the dead-man.
+run_trial() {
+  trap 'exit 1' TERM INT HUP
+  await_lock "$LOCK_TIMEOUT" || refuse_wait lock-held "Another deploy holds this host: $(lock_holder)."
+  load_state
+  ! is_final || exit 0
+  resolve_others
+  await_switch_lock || refuse_wait lock-held 'nixos-rebuild or another switch-to-configuration is at work.'
+  PREVIOUS=$(running_system)
+  use_path
+  take_baseline
+  guard
+  deadman_is_armed || refuse not-armed 'The dead-man timer could not be set.'
+  set_phase ARMED
+  activate
+  set_phase TRIAL
+  await_health || give_up health-failed "$(describe_health)"
+  await_confirmation
+  commit
+}
+
+# refuse REASON DETAIL: only while nothing has changed.
+refuse() {
+  set_phase REFUSED "$1" "$2"
+  finish
+}
+
+# refuse_wait REASON DETAIL: a wait that ended without us; cancelled counts before timed out.
+refuse_wait() {
+  [ ! -e "$DIR/reject" ] || refuse "$(rejection)" 'Given up before anything changed.'
+  refuse "$1" "$2"
+}
+
+# finish: after a final phase: nothing of this deploy stays behind but its folder.
+finish() {
+  systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
+  rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID"
+  exit 0
+}
+
+await_switch_lock() {
+  local deadline
+  now
+  deadline=$((NOW + LOCK_TIMEOUT * 100))
+  while switch_is_locked; do
+    now
+    if [ "$NOW" -ge "$deadline" ] || [ -e "$DIR/reject" ]; then return 1; fi
+    pause
+  done
+}
+
+deadman_is_armed() {
+  systemctl is-active --quiet "slipway-deadman-$ID.timer"
+}
+
+# guard: what forbids a live switch; asked under the lock, right before the activation.
+guard() {
+  local said
+  [ ! -e "$DIR/reject" ] || refuse "$(rejection)" 'Given up before anything changed.'
+  [ -n "$PREVIOUS" ] || refuse no-previous-system 'Nothing is at /run/current-system, so there is nothing to go back to.'
+  [ "$(first_line "$PREVIOUS/init-interface-version")" = "$(first_line "$TOPLEVEL/init-interface-version")" ] ||
+    refuse reboot-required 'The init interface differs: this system cannot be switched to while another runs.'
+  if [ -e "$TOPLEVEL/switch-inhibitors" ]; then
+    said=$("$TOPLEVEL/bin/switch-to-configuration" check 2>&1 9>&-) || refuse switch-inhibited "$said"
+  fi
+  said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"
+}
+
+# check_secrets: asks the new toplevel, before it is activated, whether this host can do what activation will
+# need. `slipway/pre-activate` is any such check of the toplevel's own; `slipway/secrets` lists age files, one a
+# line, that the host's ssh key must open.
+check_secrets() {
+  local file failed=0
+  if [ -x "$TOPLEVEL/slipway/pre-activate" ]; then
+    timeout 60 "$TOPLEVEL/slipway/pre-activate" "$TOPLEVEL" 9>&- || return 1
+  fi
+  [ -r "$TOPLEVEL/slipway/secrets" ] || return 0
+  while read -r file; do
+    [ -n "$file" ] || continue
+    opens_here "$file" || { echo "This host cannot decrypt $file."; failed=1; }
+  done <"$TOPLEVEL/slipway/secrets"
+  return $failed
+}
+
+# opens_here FILE: the plaintext goes nowhere.
+opens_here() {
+  local key
+  for key in /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_rsa_key; do
+    if [ -r "$key" ] && age --decrypt --identity "$key" "$1" >/dev/null 2>&1 </dev/null; then return 0; fi
+  done
+  return 1
+}
+
+# activate: `switch-to-configuration test`; the exit codes are those of NixOS' switch-to-configuration.
+activate() {
+  set_phase ACTIVATING
+  switch "$TOPLEVEL" test "$ACTIVATION_TIMEOUT" activate.log
+  ACTIVATION_EXIT=$SWITCH_EXIT
+  case $SWITCH_EXIT in
+  0 | 4) ;; # 4: some unit failed; whether that is new is for the health checks to say
+  11) refuse lock-held 'Another switch-to-configuration is at work.' ;;
+  100) refuse reboot-required 'The init interface differs: this system cannot be switched to while another runs.' ;;
+  -1) give_up activation-timeout "The activation did not end within $ACTIVATION_TIMEOUT s." ;;
+  2) give_up activation-failed 'The activate script failed (exit 2).' ;;
+  *) give_up activation-failed "switch-to-configuration test ended with exit code $SWITCH_EXIT." ;;
+  esac
+}
+
+# switch TOPLEVEL ACTION SECONDS LOG: runs switch-to-configuration in a unit of its own, so that a hang or our own
+# death leaves nothing of it behind. Sets SWITCH_EXIT; -1 when it did not end in time. Waits while its lock is held.
+switch() {
+  local deadline
+  now
+  deadline=$((NOW + LOCK_TIMEOUT * 100))
+  while :; do
+    switch_once "$1" "$2" "$3" "$4"
+    now
+    if [ "$SWITCH_EXIT" != 11 ] || [ "$NOW" -ge "$deadline" ]; then return; fi
+    sleep 1
+  done
+}
+
+switch_once() {
+  local unit result looks=0
+  SWITCHES=$((${SWITCHES:-0} + 1))
+  unit=slipway-switch-$ID-$$-$SWITCHES result=$DIR/.switch-$$-$SWITCHES
+  in_unit "$unit" "$4" -p "RuntimeMaxSec=$3" -p TimeoutStopSec=5 \
+    -E NIXOS_INSTALL_BOOTLOADER=0 -- /bin/sh "$DIR/activate.sh" switch "$DIR" "$1" "$2" "$result" || log "$unit could not be started"
+  until [ -s "$result" ]; do
+    looks=$((looks + 1))
+    # Once a second: is it still there? A unit that was killed leaves no result.
+    if [ $((looks % 10)) = 0 ] && ! systemctl is-active --quiet "$unit" && [ ! -s "$result" ]; then break; fi
+    pause
+  done
+  SWITCH_EXIT=-1
+  if [ -s "$result" ]; then read -r SWITCH_EXIT <"$result"; else systemctl stop "$unit" 2>/dev/null; fi
+  rm -f "$result"
+}
+
+# in_unit NAME LOG [systemd-run options] -- COMMAND…: a transient unit that owes nothing to who started it.
+in_unit() {
+  local unit=$1 out=$DIR/$2
+  shift 2
+  systemd-run --quiet --collect --no-ask-password --service-type=exec --unit="$unit" --working-directory=/ \
+    -p "StandardOutput=append:$out" -p "StandardError=append:$out" -E "PATH=$PATH" -E "HOME=$HOME" "$@" 9>&- </dev/null
+}
+
+# await_confirmation: push waits for the token over a fresh connection (confirm DIR), pull for its agent's probes.
+# An empty token hash means for push: nobody will confirm.
+await_confirmation() {
+  local deadline
+  if [ "$ORIGIN" = push ] && [ -z "$TOKEN_HASH" ]; then return; fi
+  set_phase AWAIT_CONFIRM
+  now
+  deadline=$((NOW + CONFIRM_TIMEOUT * 100))
+  until [ -e "$DIR/confirm" ]; do
+    [ ! -e "$DIR/reject" ] || give_up
+    now
+    [ "$NOW" -lt "$deadline" ] || give_up confirm-timeout "Nobody confirmed within $CONFIRM_TIMEOUT s."
+    pause
+  done
+  look excused
+  [ -z "$FAILED_UNITS$BROKEN" ] || await_health || give_up health-failed "$(describe_health)"
+}
+
+rejection() {
+  local why=''
+  [ ! -r "$DIR/reject" ] || read -r why _ <"$DIR/reject"
+  printf '%s' "${why:-cancelled}"
+}
+
+# give_up [REASON DETAIL]: rolls back; a rejection by the driver says why itself.
+give_up() {
+  local why detail=''
+  if [ -e "$DIR/reject" ]; then
+    read -r why detail <"$DIR/reject" || :
+    roll_back "${why:-cancelled}" "$detail"
+  else
+    roll_back "$1" "$2"
+  fi
+  finish
+}
+
+# commit: the first and only place where the profile and the boot default change.
+commit() {
+  nobody_interfered || { roll_back conflict "$CONFLICT"; finish; }
+  set_phase COMMITTING
+  commit_now || { roll_back "$COMMIT_FAILURE" "$COMMIT_DETAIL"; finish; }
+  finish
+}
+
+# nobody_interfered: profile and running system are what they were, and what we made them.
+nobody_interfered() {
+  CONFLICT=''
+  [ "$(target "$PROFILE")" = "$(first_line "$DIR/baseline/profile")" ] ||
+    CONFLICT="Somebody set the system profile to $(target "$PROFILE") during the trial."
+  [ "$(running_system)" = "$TOPLEVEL" ] ||
+    CONFLICT="Somebody activated $(running_system) during the trial."
+  [ -z "$CONFLICT" ]
+}
+
+# commit_now: also finishes a commit that was interrupted. False after the profile was put back.
+commit_now() {
+  COMMIT_FAILURE=profile-failed COMMIT_DETAIL='The system profile could not be set.'
+  set_profile || { revert_profile; return 1; }
+  switch "$TOPLEVEL" boot "$COMMIT_TIMEOUT" activate.log
+  if [ "$SWITCH_EXIT" != 0 ]; then
+    COMMIT_FAILURE=bootloader-failed COMMIT_DETAIL="Installing the boot loader failed (exit $SWITCH_EXIT)."
+    revert_profile
+    return 1
+  fi
+  GENERATION=$(profile_generation)
+  judge_health excused
+  REBOOT=false
+  ! needs_reboot "$TOPLEVEL" || REBOOT=true
+  cp "$DIR/checks" "$STATE_ROOT/.checks.new" && mv -f "$STATE_ROOT/.checks.new" "$STATE_ROOT/checks.committed"
+  quarantine_set "$TOPLEVEL"
+  DETAIL=$(describe_health)
+  [ $REBOOT = false ] || DETAIL="$DETAIL A reboot is needed to run its kernel."
+  set_phase COMMITTED '' "$DETAIL"
+}
+
+# set_profile: a rollback goes back to its generation's number, everything else makes a new one.
+set_profile() {
+  if [ "$TARGET_GENERATION" -gt 0 ] && [ "$(target "$PROFILE-$TARGET_GENERATION-link")" = "$TOPLEVEL" ]; then
+    in_profile --switch-generation "$TARGET_GENERATION"
+  else
+    in_profile --set "$TOPLEVEL"
+  fi
+}
+
+in_profile() {
+  timeout "$COMMIT_TIMEOUT" nix-env --profile "$PROFILE" "$@" >>"$DIR/activate.log" 2>&1 9>&- </dev/null
+}

@@ -1,0 +1,140 @@
+// How a deploy to one host ended, and what that means for exit codes. The host's state file is the only source: what a
+// client reports is what the host has on disk.
+import type { DeployState } from '../api/deploy-state.ts';
+import type { HostPhase } from '../api/run-events.ts';
+import { type ErrorCode, SlipwayError } from '../util/errors.ts';
+
+export type DeployOutcome =
+  | { readonly kind: 'unchanged'; readonly host: string; readonly toplevel: string }
+  | { readonly kind: 'committed'; readonly host: string; readonly state: DeployState }
+  /** Permanent, though checks that failed before still fail. */
+  | { readonly kind: 'degraded'; readonly host: string; readonly state: DeployState }
+  | {
+      readonly kind: 'rolled-back';
+      readonly host: string;
+      readonly healthy: boolean;
+      readonly state: DeployState;
+    }
+  | { readonly kind: 'rollback-failed'; readonly host: string; readonly state: DeployState }
+  | {
+      readonly kind: 'refused';
+      readonly host: string;
+      readonly reason: string;
+      readonly detail: string;
+    }
+  /** Nothing is known of the end: the host decides by itself. `id` names the deploy when it was started. */
+  | {
+      readonly kind: 'unreachable';
+      readonly host: string;
+      readonly id: string;
+      readonly error: SlipwayError;
+    };
+
+/** The outcome that a final state means. */
+export function outcomeOf(host: string, state: DeployState): DeployOutcome {
+  switch (state.phase) {
+    case 'COMMITTED':
+      return { kind: state.healthy === 'no' ? 'degraded' : 'committed', host, state };
+    case 'ROLLED_BACK':
+      return { kind: 'rolled-back', host, healthy: state.healthy !== 'no', state };
+    case 'ROLLBACK_FAILED':
+      return { kind: 'rollback-failed', host, state };
+    case 'REFUSED':
+      return { kind: 'refused', host, reason: state.reason, detail: state.detail };
+    default:
+      throw new SlipwayError('internal', `${host} stopped in ${state.phase}, which is no end.`);
+  }
+}
+
+/** The error that a command or a run reports for this outcome; undefined when all is well. */
+export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
+  const { host } = outcome;
+  switch (outcome.kind) {
+    case 'degraded':
+      return failure(
+        'deploy_degraded',
+        host,
+        `committed, but not healthy. ${outcome.state.detail}`,
+        outcome.state,
+      );
+    case 'rolled-back':
+      return rolledBack(outcome);
+    case 'rollback-failed':
+      return failure(
+        'deploy_rollback_failed',
+        host,
+        `could not be rolled back. ${outcome.state.detail}`,
+        outcome.state,
+      );
+    case 'refused':
+      return new SlipwayError(
+        'deploy_refused',
+        `${host} refused the deploy (${outcome.reason}): ${outcome.detail}`,
+        {
+          next: nextAfterRefusal(outcome.reason, host),
+          facts: { host, reason: outcome.reason },
+        },
+      );
+    case 'unreachable':
+      return outcome.error;
+    case 'unchanged':
+    case 'committed':
+      return undefined;
+    default:
+      return outcome satisfies never;
+  }
+}
+
+function rolledBack(outcome: Extract<DeployOutcome, { kind: 'rolled-back' }>): SlipwayError {
+  const { host, healthy, state } = outcome;
+  const code = healthy ? 'deploy_rolled_back' : 'deploy_rolled_back_unhealthy';
+  const tail = healthy ? '' : ' The old system runs again but does not pass its checks.';
+  return failure(code, host, `rolled back (${state.reason}). ${state.detail}${tail}`, state);
+}
+
+function failure(code: ErrorCode, host: string, what: string, state: DeployState): SlipwayError {
+  const log = `/var/lib/slipway/deploy/${state.id}/activate.log`;
+  return new SlipwayError(code, `${host} ${what}`.trim(), {
+    next:
+      code === 'deploy_rollback_failed'
+        ? `Reboot ${host}: its boot default is still the old system. What happened: ${log}`
+        : `Read ${log} on ${host}; it ran: journalctl -u slipway-activate-${state.id}`,
+    facts: { host, ...state },
+  });
+}
+
+function nextAfterRefusal(reason: string, host: string): string {
+  switch (reason) {
+    case 'quarantined':
+      return 'Deploy a system that differs, or try this one again with --force.';
+    case 'lock-held':
+      return `Run it again when the other one has ended: slipway status ${host}`;
+    case 'wrong-host':
+      return `Check slipway.hosts.${host}.targetHost; if the host is to be renamed, use --force.`;
+    case 'reboot-required':
+    case 'switch-inhibited':
+      return `Make it the boot default by hand (nixos-rebuild boot) and reboot ${host}.`;
+    case 'secrets-unreadable':
+      return 'Re-key the secrets for this host: slipway secrets rekey';
+    default:
+      return 'Nothing was changed on the host.';
+  }
+}
+
+const HOST_PHASES = {
+  PREPARED: 'preparing',
+  ARMED: 'preparing',
+  ACTIVATING: 'activating',
+  TRIAL: 'trial',
+  AWAIT_CONFIRM: 'confirming',
+  COMMITTING: 'committing',
+  COMMITTED: 'committed',
+  ROLLING_BACK: 'rolling-back',
+  ROLLED_BACK: 'rolled-back',
+  ROLLBACK_FAILED: 'failed',
+  REFUSED: 'refused',
+} as const satisfies Record<DeployState['phase'], HostPhase>;
+
+export function hostPhaseOf(state: DeployState): HostPhase {
+  return state.reason === 'quarantined' ? 'quarantined' : HOST_PHASES[state.phase];
+}

@@ -1,0 +1,37 @@
+// What is asked of one host: which toplevel, how long each step may take, and what counts as healthy.
+import type { HealthConfig } from '../api/fleet-config.ts';
+import type { ClosureSource } from '../effects/copy-closure.ts';
+
+/** Longest duration of each step, in seconds. */
+export interface DeployTimeouts {
+  /** Waiting for another deploy, or for nixos-rebuild, to let go of the host. */
+  readonly lock: number;
+  readonly activation: number;
+  readonly confirm: number;
+  readonly commit: number;
+  readonly rollback: number;
+}
+
+export const DEFAULT_TIMEOUTS: DeployTimeouts = {
+  lock: 120,
+  activation: 240, // deploy-rs' default
+  confirm: 30, // deploy-rs' default
+  commit: 120,
+  rollback: 240,
+};
+
+export interface DeployRequest {
+  readonly toplevel: string;
+  /** The release commit, or whatever names this state for people. */
+  readonly release: string;
+  readonly health: HealthConfig;
+  readonly timeouts?: Partial<DeployTimeouts>;
+  /** Where the closure comes from; default: pushed from this machine's store. */
+  readonly source?: ClosureSource | 'push' | 'push-and-substitute';
+  /** False skips the confirmation over a fresh connection. Default true. */
+  readonly confirm?: boolean;
+  /** Tries a quarantined toplevel, or one for another host name, all the same. */
+  readonly force?: boolean;
+  /** A rollback: the generation whose number the commit goes back to. */
+  readonly generation?: number;
+}

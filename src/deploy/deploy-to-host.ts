@@ -1,0 +1,217 @@
+// A push deploy to one host, from preflight to the truth about its end. Never throws for what a host did or refused:
+// that is the outcome. When the connection dies, it comes back and reads what the host did meanwhile.
+import { randomBytes } from 'node:crypto';
+import { type DeployIntent, type DeployState, isFinal } from '../api/deploy-state.ts';
+import type { EmitRunEvent } from '../api/run-events.ts';
+import { copyClosure, substituteClosure } from '../effects/copy-closure.ts';
+import type { Host } from '../effects/host.ts';
+import { deadline, sleep } from '../util/deadline.ts';
+import { asSlipwayError, isCode, SlipwayError } from '../util/errors.ts';
+import { readClosureFacts, readMissingSize } from './closure-facts.ts';
+import { createDeployId } from './deploy-id.ts';
+import { type DeployOutcome, outcomeOf } from './deploy-outcome.ts';
+import { planDeploy, type DeployPlan } from './deploy-plan.ts';
+import { DeployProgress } from './deploy-progress.ts';
+import type { DeployRequest } from './deploy-request.ts';
+import { readHostFacts } from './host-facts.ts';
+import { confirmTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
+import { longestTrial, planIntent } from './trial-intent.ts';
+
+const RECONNECT_PAUSE_MS = 1_000;
+const CONFIRM_PAUSE_MS = 1_000;
+const CANCEL_TIMEOUT_MS = 10_000;
+
+/** What a deploy would do; nothing is changed. */
+export async function planDeployToHost(host: Host, request: DeployRequest): Promise<DeployPlan> {
+  const [facts, closure] = await Promise.all([
+    readHostFacts(host, request.toplevel),
+    readClosureFacts(request.toplevel),
+  ]);
+  const plan = planDeploy(request, facts, closure);
+  if (plan.kind !== 'go' || !plan.tight || host.store === undefined) return plan;
+  const missing = await readMissingSize(host, request.toplevel);
+  if (missing < facts.storeFreeBytes) return plan;
+  const detail = `The closure needs ${missing} bytes more, the store has ${facts.storeFreeBytes} free.`;
+  return { kind: 'refuse', reason: 'disk-full', detail };
+}
+
+/** Deploys, waits for the end, and returns how it ended. An abort tells the host to roll back, then throws. */
+export async function deployToHost(
+  host: Host,
+  request: DeployRequest,
+  emit: EmitRunEvent,
+  signal?: AbortSignal,
+): Promise<DeployOutcome> {
+  const progress = new DeployProgress(host.name, request.toplevel, emit);
+  try {
+    return await deploy(host, request, progress, signal);
+  } catch (error) {
+    signal?.throwIfAborted();
+    return unreachable(host.name, '', error, progress);
+  }
+}
+
+async function deploy(
+  host: Host,
+  request: DeployRequest,
+  progress: DeployProgress,
+  signal: AbortSignal | undefined,
+): Promise<DeployOutcome> {
+  progress.phase('preparing');
+  const plan = await progress.span('preflight', async () => await planDeployToHost(host, request));
+  if (plan.kind === 'unchanged') {
+    progress.phase('unchanged', 'this system runs there already');
+    return { kind: 'unchanged', host: host.name, toplevel: request.toplevel };
+  }
+  if (plan.kind === 'refuse') return refused(host.name, plan.reason, plan.detail, progress);
+  for (const note of plan.notes) progress.log(note);
+  if (plan.copy) await copy(host, request, progress, signal);
+  signal?.throwIfAborted();
+  return await runTrial(host, request, progress, signal);
+}
+
+async function copy(
+  host: Host,
+  request: DeployRequest,
+  progress: DeployProgress,
+  signal: AbortSignal | undefined,
+): Promise<void> {
+  progress.phase('copying');
+  const options = { onLine: (line: string) => progress.log(line), ...(signal && { signal }) };
+  const { source = 'push', toplevel } = request;
+  await progress.span('copy', async () => {
+    if (typeof source === 'object') await substituteClosure(host, toplevel, source, options);
+    else {
+      const substituteOnHost = source === 'push-and-substitute';
+      await copyClosure(host, toplevel, { ...options, substituteOnHost });
+    }
+  });
+}
+
+async function runTrial(
+  host: Host,
+  request: DeployRequest,
+  progress: DeployProgress,
+  signal: AbortSignal | undefined,
+): Promise<DeployOutcome> {
+  const token = request.confirm === false ? undefined : randomBytes(24).toString('base64url');
+  const facts = { id: createDeployId(), host: host.name, origin: 'push', token, now: new Date() } as const;
+  const intent = planIntent(request, facts);
+  const trial = new PushTrial(host, intent, token, progress);
+  try {
+    const first = await trial.start(request);
+    const state = isFinal(first.phase) ? first : await trial.follow(signal);
+    return outcomeOf(host.name, state);
+  } catch (error) {
+    if (signal?.aborted === true) await trial.cancel();
+    signal?.throwIfAborted();
+    return unreachable(host.name, intent.id, error, progress);
+  }
+}
+
+/** One trial as its client sees it: watched over the shared connection, confirmed over fresh ones. */
+class PushTrial {
+  readonly #host: Host;
+  readonly #intent: DeployIntent;
+  readonly #token: string | undefined;
+  readonly #progress: DeployProgress;
+  #confirming: Promise<void> | undefined;
+
+  constructor(host: Host, intent: DeployIntent, token: string | undefined, progress: DeployProgress) {
+    this.#host = host;
+    this.#intent = intent;
+    this.#token = token;
+    this.#progress = progress;
+  }
+
+  async start(request: DeployRequest): Promise<DeployState> {
+    try {
+      const state = await startTrial(this.#host, this.#intent, request);
+      this.#progress.state(state);
+      return state;
+    } catch (error) {
+      // The answer may be lost although the trial began: only the host knows.
+      if (!isCode(error, 'host_unreachable')) throw error;
+      return await this.follow(undefined);
+    }
+  }
+
+  /** Watches until the end; reconnects for as long as the trial can last. */
+  async follow(signal: AbortSignal | undefined): Promise<DeployState> {
+    const limit = deadline(longestTrial(this.#intent) * 1000, signal);
+    let host = this.#host;
+    for (;;) {
+      try {
+        const watcher = {
+          onState: (state: DeployState) => this.#see(state, limit),
+          onLog: (line: string) => this.#progress.log(line),
+        };
+        const state = await watchTrial(host, this.#intent, watcher, limit);
+        await this.#confirming;
+        return state;
+      } catch (error) {
+        if (!isCode(error, 'host_unreachable') || limit.aborted) throw error;
+        this.#progress.log(`connection lost, trying again: ${error.message}`);
+        await sleep(RECONNECT_PAUSE_MS, limit);
+        host = this.#host.fresh();
+      }
+    }
+  }
+
+  async cancel(): Promise<void> {
+    const signal = deadline(CANCEL_TIMEOUT_MS);
+    const rejected = rejectTrial(
+      this.#host.fresh(),
+      this.#intent.id,
+      'cancelled',
+      'Cancelled by the client.',
+    );
+    // Best effort: a host that does not hear of it rolls back for want of a confirmation.
+    await Promise.race([
+      rejected.catch(() => undefined),
+      sleep(CANCEL_TIMEOUT_MS, signal).catch(() => undefined),
+    ]);
+  }
+
+  #see(state: DeployState, limit: AbortSignal): void {
+    this.#progress.state(state);
+    if (state.phase === 'AWAIT_CONFIRM' && this.#token !== undefined) {
+      this.#confirming ??= this.#confirm(this.#token, limit);
+    }
+  }
+
+  /** A new connection, and a new one again, until the host has heard us or time is up: then the host decides. */
+  async #confirm(token: string, limit: AbortSignal): Promise<void> {
+    const until = deadline(this.#intent.confirmTimeout * 1000, limit);
+    while (!until.aborted) {
+      try {
+        await confirmTrial(this.#host.fresh(), this.#intent.id, token);
+        return;
+      } catch (error) {
+        this.#progress.log(`confirmation failed: ${asSlipwayError(error).message}`);
+        await sleep(CONFIRM_PAUSE_MS, until).catch(() => undefined);
+      }
+    }
+  }
+}
+
+function refused(host: string, reason: string, detail: string, progress: DeployProgress): DeployOutcome {
+  progress.phase(reason === 'quarantined' ? 'quarantined' : 'refused', `${reason}: ${detail}`);
+  return { kind: 'refused', host, reason, detail };
+}
+
+function unreachable(host: string, id: string, error: unknown, progress: DeployProgress): DeployOutcome {
+  const cause = asSlipwayError(error);
+  progress.phase('failed', cause.message);
+  if (id === '') return { kind: 'unreachable', host, id, error: cause };
+  const told = new SlipwayError(
+    'host_unreachable',
+    `How the deploy on ${host} ended is not known: ${cause.message}`,
+    {
+      next: `The host decides by itself and goes back unless it was confirmed. Ask it later: slipway status ${host}`,
+      cause,
+      facts: { host, id },
+    },
+  );
+  return { kind: 'unreachable', host, id, error: told };
+}

@@ -1,0 +1,51 @@
+// What a host says about itself before a deploy: `key=value` lines of `activate.sh facts`.
+import type { Host } from '../effects/host.ts';
+import { callRunner } from './trial.ts';
+
+export interface DeployHostFacts {
+  /** `uname -m`. */
+  readonly machine: string;
+  readonly hostname: string;
+  readonly systemd: boolean;
+  readonly bootId: string;
+  /** Store paths; empty where there is none. */
+  readonly current: string;
+  readonly booted: string;
+  readonly profile: string;
+  /** The profile's generation number; 0: none. */
+  readonly generation: number;
+  readonly storeFreeBytes: number;
+  /** Id of the deploy that holds the host; empty when free. */
+  readonly lock: string;
+  /** Whether the toplevel in question is complete in the host's store. */
+  readonly valid: boolean;
+  /** Why the toplevel in question is quarantined; empty when it is not. */
+  readonly quarantined: string;
+}
+
+export async function readHostFacts(host: Host, toplevel = ''): Promise<DeployHostFacts> {
+  return parseHostFacts(await callRunner(host, ['facts', ...(toplevel === '' ? [] : [toplevel])]));
+}
+
+export function parseHostFacts(text: string): DeployHostFacts {
+  const values = new Map<string, string>();
+  for (const line of text.split('\n')) {
+    const at = line.indexOf('=');
+    if (at > 0) values.set(line.slice(0, at), line.slice(at + 1));
+  }
+  const value = (key: string): string => values.get(key) ?? '';
+  return {
+    machine: value('machine'),
+    hostname: value('hostname'),
+    systemd: value('systemd') === 'yes',
+    bootId: value('bootId'),
+    current: value('current'),
+    booted: value('booted'),
+    profile: value('profile'),
+    generation: Number(value('generation')) || 0,
+    storeFreeBytes: (Number(value('storeFreeKb')) || 0) * 1024,
+    lock: value('lock'),
+    valid: value('valid') === 'yes',
+    quarantined: value('quarantined'),
+  };
+}
