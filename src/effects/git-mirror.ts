@@ -14,6 +14,8 @@ export interface FetchOptions {
   readonly name?: string;
   /** Branches to fetch; a branch that the remote lacks is absent from the answer. Default: all. */
   readonly branches?: readonly string[];
+  /** Also fetch what HEAD is, as the branch `HEAD`: a detached checkout has no other name. Only with all branches. */
+  readonly head?: boolean;
   readonly signal?: AbortSignal;
   readonly timeoutMs?: number;
 }
@@ -63,7 +65,8 @@ export async function fetchBranches(
 ): Promise<Map<string, string>> {
   const name = options.name ?? 'origin';
   if (options.branches === undefined) {
-    await fetchRefs(mirror, remote, [`+refs/heads/*:refs/remotes/${name}/*`], options);
+    const head = options.head === true ? [`+HEAD:refs/remotes/${name}/HEAD`] : [];
+    await fetchRefs(mirror, remote, [`+refs/heads/*:refs/remotes/${name}/*`, ...head], options);
     return await readBranches(mirror, name);
   }
   const wanted = new Set(options.branches);

@@ -12,8 +12,6 @@ export interface TreeEntry {
   /** 100644, 100755, 120000 (symlink) or 160000 (submodule). */
   readonly mode: string;
   readonly oid: string;
-  /** Bytes of the blob; 0 for a submodule. */
-  readonly size: number;
 }
 
 /** A change to a tree: a blob at a path, or its removal. */
@@ -67,7 +65,7 @@ export async function isAncestor(repository: string, older: string, newer: strin
 
 /** Every file of a tree (or of a commit's tree). */
 export async function listTree(repository: string, treeish: string): Promise<TreeEntry[]> {
-  const text = await gitText(repository, ['ls-tree', '-r', '-z', '--full-tree', '--long', treeish]);
+  const text = await gitText(repository, ['ls-tree', '-r', '-z', '--full-tree', treeish]);
   return text
     .split('\0')
     .filter((line) => line !== '')
@@ -165,8 +163,8 @@ export async function listRefs(repository: string, prefix: string): Promise<stri
 
 function parseTreeLine(line: string): TreeEntry {
   const [facts, path] = split(line, '\t');
-  const [mode = '', , oid = '', size = '0'] = facts.split(/ +/);
-  return { path, mode, oid, size: Number(size === '-' ? 0 : size) };
+  const [mode = '', , oid = ''] = facts.split(' ');
+  return { path, mode, oid };
 }
 
 function parseBatch(stdout: Buffer, count: number): (Buffer | undefined)[] {

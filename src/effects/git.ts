@@ -11,6 +11,10 @@ export interface LocalRepository {
   readonly workTree?: string;
   /** The branch that is checked out; absent when HEAD is detached. */
   readonly branch?: string;
+  /** The commit that is checked out; absent before the first commit. */
+  readonly head?: string;
+  /** Whether history was cut off when it was cloned; git does not fetch from such a repository. */
+  readonly shallow: boolean;
   /** URL of the remote `origin`, if there is one. */
   readonly originUrl?: string;
 }
@@ -21,18 +25,21 @@ const READ = ['-c', 'safe.directory=*', '-C'];
 /** Looks at the repository at `path` (its root, a folder in it, or a bare repository). */
 export async function readLocalRepository(path: string): Promise<LocalRepository> {
   await assertFolder(path);
-  const found = await runGit('', [...READ, path, 'rev-parse', '--absolute-git-dir', '--is-bare-repository']);
+  const asked = ['--absolute-git-dir', '--is-bare-repository', '--is-shallow-repository'];
+  const found = await runGit('', [...READ, path, 'rev-parse', ...asked]);
   if (found.code !== 0) throw notARepository(path, found.stderr);
-  const [gitDirectory = '', bare] = found.stdout.toString('utf8').trim().split('\n');
+  const [gitDirectory = '', bare, shallow] = found.stdout.toString('utf8').trim().split('\n');
+  const head = await say(path, ['rev-parse', '--verify', '--quiet', 'HEAD^{commit}']);
   const branch = await say(path, ['symbolic-ref', '--quiet', '--short', 'HEAD']);
-  if (bare === 'true') return { gitDirectory, ...(branch !== undefined && { branch }) };
-  const workTree = await say(path, ['rev-parse', '--show-toplevel']);
+  const workTree = bare === 'true' ? undefined : await say(path, ['rev-parse', '--show-toplevel']);
   const originUrl = await say(path, ['config', '--local', '--get', 'remote.origin.url']);
   return {
     gitDirectory,
-    ...(workTree !== undefined && { workTree }),
+    shallow: shallow === 'true',
+    ...(head !== undefined && { head }),
     ...(branch !== undefined && { branch }),
-    ...(originUrl !== undefined && { originUrl }),
+    ...(workTree !== undefined && { workTree }),
+    ...(originUrl !== undefined && bare !== 'true' && { originUrl }),
   };
 }
 
