@@ -6,10 +6,16 @@ import { SlipwayError, messageOf } from '../util/errors.ts';
 import { decodeFrame } from './frame-codec.ts';
 import { ZstdFrameSplitter, type FramePart } from './zstd-frames.ts';
 
-/** How an upload is compressed, by the ending of its file name. */
-export const UPLOAD_COMPRESSION = { '': 'none', '.zst': 'zstd' } as const;
+export type UploadCompression = 'none' | 'zstd';
 
-export type UploadCompression = (typeof UPLOAD_COMPRESSION)[keyof typeof UPLOAD_COMPRESSION];
+/** How an upload is compressed, by the ending of its file name after `.nar`. What we cannot read is `invalid`. */
+export function uploadCompression(suffix: string): UploadCompression {
+  if (suffix === '') return 'none';
+  if (suffix === '.zst') return 'zstd';
+  throw new SlipwayError('invalid', `This cache does not take NARs compressed as "${suffix.slice(1)}".`, {
+    next: 'Add ?compression=zstd to the URL of the cache: nix copy --to "http://…/<cache>?compression=zstd" …',
+  });
+}
 
 /** Frames of a known size up to this are decoded in one call; larger ones stream. */
 const ONE_SHOT_BYTES = 4 * 1024 * 1024;

@@ -1,0 +1,110 @@
+// The cache as the doors see it: what is published, how to read it, how to add to it. Opens and closes its parts.
+import type { BlobStore } from '../storage/blob-store.ts';
+import type { Database } from '../storage/database.ts';
+import { Semaphore } from '../util/concurrency.ts';
+import { AccessTimes } from './access-times.ts';
+import { CacheRegistry, type Cache } from './cache-registry.ts';
+import { ContentLayouts } from './content-layout.ts';
+import { ContentReader, type Encoding } from './content-reader.ts';
+import { parseNarName } from './nar-names.ts';
+import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
+import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
+import { PathPublisher, type Publication } from './path-publisher.ts';
+import { SideFiles, type SideFileUpload } from './side-files.ts';
+import { SigningKeys } from './signing-keys.ts';
+
+/** Uploads that are worked on at once; more wait their turn. Each holds some 20 MiB. */
+const CONCURRENT_INGESTS = 8;
+
+export interface BinaryCacheOptions {
+  readonly database: Database;
+  readonly blobs: BlobStore;
+  /** Folder of the signing keys, one file a cache. */
+  readonly keysDirectory: string;
+}
+
+/** A NAR that may be served: which content, in which encoding. */
+export interface FoundNar {
+  readonly contentId: number;
+  readonly encoding: Encoding;
+}
+
+export function openBinaryCache(options: BinaryCacheOptions): BinaryCache {
+  return new BinaryCache(options);
+}
+
+export class BinaryCache implements AsyncDisposable {
+  readonly caches: CacheRegistry;
+  readonly keys: SigningKeys;
+  readonly contents: ContentReader;
+  readonly sideFiles: SideFiles;
+  readonly #database: Database;
+  readonly #narInfos: NarInfoLookup;
+  readonly #uploads: NarUploads;
+  readonly #publisher: PathPublisher;
+  readonly #access: AccessTimes;
+  readonly #ingests = new Semaphore(CONCURRENT_INGESTS);
+
+  constructor({ database, blobs, keysDirectory }: BinaryCacheOptions) {
+    const layouts = new ContentLayouts(database);
+    this.#database = database;
+    this.keys = new SigningKeys(keysDirectory);
+    this.caches = new CacheRegistry(database, this.keys);
+    this.sideFiles = new SideFiles(database, blobs);
+    this.#narInfos = new NarInfoLookup(database);
+    this.#uploads = new NarUploads(database, blobs);
+    this.#publisher = new PathPublisher(database, this.keys, layouts);
+    this.#access = new AccessTimes(database);
+    const onDamage = (): void => this.#narInfos.forgetAll();
+    this.contents = new ContentReader({ database, blobs, layouts, onDamage });
+  }
+
+  /** The signed narinfo of a path; asking for it counts as use. */
+  async findNarInfo(cache: Cache, hash: string): Promise<RenderedNarInfo | undefined> {
+    const found = await this.#narInfos.find(cache.id, hash);
+    if (found) this.#access.touch(cache.id, hash);
+    return found;
+  }
+
+  /** `viewer` is the caller's id: it may see its own uploads that no narinfo has claimed yet. */
+  async findNar(cache: Cache, fileName: string, viewer: string | undefined): Promise<FoundNar | undefined> {
+    const name = parseNarName(fileName);
+    if (name === undefined) return undefined;
+    const encoding = name.suffix === '' ? 'raw' : 'zstd';
+    const contentId =
+      (await this.#findPublished(cache, name.hash)) ?? (await this.#uploads.find(cache, fileName, viewer));
+    return contentId === undefined ? undefined : { contentId, encoding };
+  }
+
+  /** Stores a NAR for a narinfo to claim; see NarUploads.put. */
+  async putNar(request: NarUploadRequest): Promise<void> {
+    await this.#ingests.run(async () => await this.#uploads.put(request));
+  }
+
+  /** Publishes a path; see PathPublisher.publish. */
+  async putNarInfo(publication: Publication): Promise<void> {
+    await this.#publisher.publish(publication);
+    this.#narInfos.forget(publication.cache.id, publication.hash);
+  }
+
+  async putSideFile(upload: SideFileUpload): Promise<void> {
+    await this.#ingests.run(async () => await this.sideFiles.put(upload));
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#access[Symbol.asyncDispose]();
+  }
+
+  async #findPublished(cache: Cache, narHash: Uint8Array): Promise<number | undefined> {
+    const rows = await this.#database.read
+      .selectFrom('content')
+      .innerJoin('store_path', 'store_path.content_id', 'content.id')
+      .select(['content.id', 'store_path.hash'])
+      .where('content.hash', '=', narHash)
+      .where('content.damaged_at', 'is', null)
+      .where('store_path.cache_id', '=', cache.id)
+      .execute();
+    for (const row of rows) this.#access.touch(cache.id, row.hash);
+    return rows[0]?.id;
+  }
+}

@@ -1,0 +1,128 @@
+// GET and HEAD of the data plane: nix-cache-info, narinfos, NARs with ranges, logs and other side files.
+// Every body has a known length; nothing is promised before its first bytes are read and checked.
+import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { BinaryCache } from '../cache/binary-cache.ts';
+import type { Cache } from '../cache/cache-registry.ts';
+import type { Encoding } from '../cache/content-reader.ts';
+import { SlipwayError } from '../util/errors.ts';
+import type { CacheRequest } from './cache-handler.ts';
+import { parseRange, type RangeRequest } from './range.ts';
+import { sendBody } from './send-body.ts';
+
+const YEAR_S = 31_536_000;
+
+export async function readFromCache(binaryCache: BinaryCache, incoming: CacheRequest): Promise<void> {
+  const { route } = incoming;
+  switch (route.kind) {
+    case 'cache-info':
+      return sendText(incoming, cacheInfo(incoming.cache), { 'content-type': 'text/x-nix-cache-info' });
+    case 'narinfo':
+      return await sendNarInfo(binaryCache, incoming, route.hash);
+    case 'nar':
+      return await sendNar(binaryCache, incoming, route.fileName);
+    case 'other':
+      return await sendSideFile(binaryCache, incoming, route.name);
+  }
+}
+
+function cacheInfo(cache: Cache): Buffer {
+  return Buffer.from(`StoreDir: ${cache.storeDir}\nWantMassQuery: 1\nPriority: ${cache.priority}\n`);
+}
+
+async function sendNarInfo(binaryCache: BinaryCache, incoming: CacheRequest, hash: string): Promise<void> {
+  const found = await binaryCache.findNarInfo(incoming.cache, hash);
+  if (found === undefined) throw absent();
+  sendText(incoming, found.body, {
+    'content-type': 'text/x-nix-narinfo',
+    // An hour: clients keep narinfos for 30 days by themselves, proxies should not.
+    'cache-control': caching(incoming.cache, 3600),
+    etag: found.etag,
+  });
+}
+
+async function sendNar(binaryCache: BinaryCache, incoming: CacheRequest, fileName: string): Promise<void> {
+  const found = await binaryCache.findNar(incoming.cache, fileName, incoming.caller?.id);
+  if (found === undefined) throw absent();
+  await sendContent(binaryCache, incoming, {
+    ...found,
+    headers: {
+      'content-type': 'application/x-nix-nar',
+      'cache-control': `${caching(incoming.cache, YEAR_S)}, immutable`,
+    },
+  });
+}
+
+async function sendSideFile(binaryCache: BinaryCache, incoming: CacheRequest, name: string): Promise<void> {
+  const found = await binaryCache.sideFiles.find(incoming.cache, name);
+  if (found === undefined) throw absent();
+  await sendContent(binaryCache, incoming, {
+    contentId: found.contentId,
+    encoding: 'raw',
+    headers: {
+      'content-type': found.contentType,
+      'cache-control': 'no-cache',
+      'x-content-type-options': 'nosniff',
+      ...(found.contentEncoding === undefined ? {} : { 'content-encoding': found.contentEncoding }),
+    },
+  });
+}
+
+interface ContentAnswer {
+  readonly contentId: number;
+  readonly encoding: Encoding;
+  readonly headers: OutgoingHttpHeaders;
+}
+
+async function sendContent(
+  binaryCache: BinaryCache,
+  { request, response }: CacheRequest,
+  answer: ContentAnswer,
+): Promise<void> {
+  const content = await binaryCache.contents.open(answer.contentId, answer.encoding);
+  if (content === undefined) throw absent();
+  // Length and encoding tell apart the spellings of one content that a client may have begun to read.
+  const etag = `"${answer.contentId}-${answer.encoding}-${content.length}"`;
+  const headers = { ...answer.headers, 'accept-ranges': 'bytes', etag };
+  if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
+  const range = wantedRange(request, etag, content.length);
+  if (range.kind === 'unsatisfiable')
+    return void response
+      .writeHead(416, { 'content-range': `bytes */${content.length}`, 'content-length': 0 })
+      .end();
+  const bounds = range.kind === 'part' ? range : { start: 0, end: content.length };
+  const body = request.method === 'HEAD' ? undefined : await content.start(bounds);
+  if (body === undefined && request.method !== 'HEAD') throw absent();
+  const partial = range.kind === 'part' && {
+    'content-range': `bytes ${range.start}-${range.end - 1}/${content.length}`,
+  };
+  response.writeHead(partial ? 206 : 200, {
+    ...headers,
+    ...partial,
+    'content-length': bounds.end - bounds.start,
+  });
+  if (body === undefined) response.end();
+  else await sendBody(response, body);
+}
+
+/** A resumed download must continue the same bytes: with `If-Range`, a range counts only for the tag it names. */
+function wantedRange(request: IncomingMessage, etag: string, length: number): RangeRequest {
+  const ifRange = request.headers['if-range'];
+  return ifRange === undefined || ifRange === etag
+    ? parseRange(request.headers.range, length)
+    : { kind: 'whole' };
+}
+
+function sendText({ request, response }: CacheRequest, body: Buffer, headers: OutgoingHttpHeaders): void {
+  if (headers['etag'] !== undefined && request.headers['if-none-match'] === headers['etag'])
+    return void response.writeHead(304, headers).end();
+  response.writeHead(200, { ...headers, 'content-length': body.length });
+  response.end(request.method === 'HEAD' ? undefined : body);
+}
+
+function caching(cache: Cache, seconds: number): string {
+  return `${cache.isPublic ? 'public' : 'private'}, max-age=${seconds}`;
+}
+
+function absent(): SlipwayError {
+  return new SlipwayError('not_found', 'Not in this cache.');
+}

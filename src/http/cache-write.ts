@@ -1,0 +1,53 @@
+// PUT of the data plane, as `nix copy --to http://…` and `nix store copy-log` send it.
+import type { BinaryCache } from '../cache/binary-cache.ts';
+import { MAX_NARINFO_BYTES } from '../nix/narinfo.ts';
+import { SlipwayError } from '../util/errors.ts';
+import type { CacheRequest } from './cache-handler.ts';
+import { readUpload, readUploadText } from './upload-body.ts';
+
+const MAX_CACHE_INFO_BYTES = 4096;
+
+export async function writeToCache(
+  binaryCache: BinaryCache,
+  incoming: CacheRequest,
+  maxNarSize: number,
+): Promise<void> {
+  const { route, cache, request, response } = incoming;
+  const writer = incoming.caller?.id ?? '';
+  switch (route.kind) {
+    case 'cache-info':
+      checkCacheInfo(await readUploadText(incoming, MAX_CACHE_INFO_BYTES), cache.storeDir);
+      break;
+    case 'narinfo': {
+      const text = await readUploadText(incoming, MAX_NARINFO_BYTES);
+      await binaryCache.putNarInfo({ cache, hash: route.hash, text, writer });
+      break;
+    }
+    case 'nar': {
+      // A compressed file may be larger than what is in it, but not by much.
+      const body = readUpload(incoming, maxNarSize + maxNarSize / 64 + 1024 * 1024);
+      await binaryCache.putNar({ cache, fileName: route.fileName, body, writer, maxNarSize });
+      break;
+    }
+    case 'other': {
+      const limit = binaryCache.sideFiles.limitOf(route.name);
+      if (limit === undefined) throw unknownFile(route.name);
+      const contentEncoding = request.headers['content-encoding'];
+      const body = readUpload(incoming, limit);
+      await binaryCache.putSideFile({ cache, name: route.name, body, contentEncoding, writer });
+      break;
+    }
+  }
+  response.writeHead(200, { 'content-length': 0 }).end();
+}
+
+/** Nix sends one when it believes that the cache is new. Ours is made by its settings; it only has to agree. */
+function checkCacheInfo(text: string, storeDir: string): void {
+  const [, offered] = /^StoreDir: *(\S+)$/m.exec(text) ?? [];
+  if (offered === undefined || offered === storeDir) return;
+  throw new SlipwayError('invalid', `This cache is for the store ${storeDir}, not ${offered}.`);
+}
+
+function unknownFile(name: string): SlipwayError {
+  return new SlipwayError('not_found', `A cache does not store files like "${name.slice(0, 200)}".`);
+}
