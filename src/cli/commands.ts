@@ -17,6 +17,41 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./agent-command.ts')).registerAgent,
   },
   {
+    name: 'cache',
+    summary: 'Make binary caches and see what they hold',
+    load: async () => (await import('./cache-command.ts')).registerCache,
+  },
+  {
+    name: 'token',
+    summary: 'Issue, list and revoke access tokens',
+    load: async () => (await import('./token-command.ts')).registerToken,
+  },
+  {
+    name: 'push',
+    summary: 'Push the closures of store paths to a cache',
+    load: async () => (await import('./push-command.ts')).registerPush,
+  },
+  {
+    name: 'deploy',
+    summary: 'Try new systems on hosts over ssh; they become permanent only when proven',
+    load: async () => (await import('./deploy-command.ts')).registerDeploy,
+  },
+  {
+    name: 'rollback',
+    summary: 'Go back to an earlier generation of a host',
+    load: async () => (await import('./rollback-command.ts')).registerRollback,
+  },
+  {
+    name: 'generations',
+    summary: 'List the generations of a host',
+    load: async () => (await import('./generations-command.ts')).registerGenerations,
+  },
+  {
+    name: 'status',
+    summary: 'Show what runs on hosts',
+    load: async () => (await import('./status-command.ts')).registerStatus,
+  },
+  {
     name: 'doctor',
     summary: 'Check what this machine has of what Slipway needs',
     load: async () => (await import('./doctor-command.ts')).registerDoctor,

@@ -1,0 +1,129 @@
+// `slipway token …`: issue, list and revoke access tokens. Works on the data directory, also while the server runs.
+import type { Command } from 'commander';
+import { formatScope, parseScope, type Scope } from '../auth/scope.ts';
+import type { TokenInfo } from '../auth/token-registry.ts';
+import type { CliIo } from './cli-io.ts';
+import { defaultDataDirectory, openData } from './data-directory.ts';
+import { parseDuration } from './parse-duration.ts';
+import { formatTable, makeStyle, stripControl } from './style.ts';
+
+interface Common {
+  readonly data: string;
+  readonly json?: boolean;
+}
+
+interface CreateOptions extends Common {
+  readonly read: readonly string[];
+  readonly write: readonly string[];
+  readonly agent: readonly string[];
+  readonly view?: boolean;
+  readonly admin?: boolean;
+  readonly expires?: string;
+}
+
+export function registerToken(program: Command, io: CliIo): void {
+  const token = program
+    .command('token')
+    .description('Issue, list and revoke access tokens')
+    .addHelpText('after', '\nExample:\n  slipway token create --write main --expires 90d ci');
+  registerCreate(token, io);
+  withCommon(token.command('list'), io)
+    .description('All tokens, with when they were last used; never their secrets')
+    .addHelpText('after', '\nExample:\n  slipway token list')
+    .action(async (options: Common) => {
+      await using data = await openData(options.data);
+      const tokens = await data.tokens.list();
+      if (options.json === true) io.stdout(`${JSON.stringify({ tokens: tokens.map(jsonOf) })}\n`);
+      else io.stdout(renderList(io, tokens));
+    });
+  withCommon(token.command('revoke'), io)
+    .argument('<id>', 'as "slipway token list" shows it')
+    .description('End a token for good; it counts at once')
+    .addHelpText('after', '\nExample:\n  slipway token revoke k3p0s7wq1z')
+    .action(async (id: string, options: Common) => {
+      await using data = await openData(options.data);
+      await data.tokens.revoke(id);
+      io.stdout(options.json === true ? `${JSON.stringify({ revoked: id })}\n` : `Revoked ${id}.\n`);
+    });
+}
+
+function registerCreate(token: Command, io: CliIo): void {
+  withCommon(token.command('create'), io)
+    .argument('<name>', 'what it is for; shown in lists and as the writer of paths')
+    .description('Issue a token and print it; it cannot be shown again')
+    .option('--read <cache>', 'may read this cache; * stands for anything; may be repeated', collect, [])
+    .option('--write <cache>', 'may read and write this cache; may be repeated', collect, [])
+    .option('--agent <host>', 'is the agent of this host; may be repeated', collect, [])
+    .option('--view', 'may see the status page')
+    .option('--admin', 'may do everything but speak for a host')
+    .option('--expires <time>', 'ends by itself after this time, such as 90d')
+    .addHelpText('after', '\nExample:\n  slipway token create --write main --expires 90d ci')
+    .action(async (name: string, options: CreateOptions) => {
+      await using data = await openData(options.data);
+      const expiry =
+        options.expires === undefined
+          ? {}
+          : { expiresAt: Date.now() + parseDuration(options.expires) * 1000 };
+      const { info, token: text } = await data.tokens.create({ name, scopes: scopesOf(options), ...expiry });
+      io.stdout(
+        options.json === true ? `${JSON.stringify({ ...jsonOf(info), token: text })}\n` : `${text}\n`,
+      );
+    });
+}
+
+function withCommon(command: Command, io: CliIo): Command {
+  return command
+    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
+    .option('--json', 'print one JSON object');
+}
+
+function scopesOf(options: CreateOptions): Scope[] {
+  const texts = [
+    ...options.read.map((cache) => `read:${cache}`),
+    ...options.write.map((cache) => `write:${cache}`),
+    ...options.agent.map((host) => `agent:${host}`),
+    ...(options.view === true ? ['view'] : []),
+    ...(options.admin === true ? ['admin'] : []),
+  ];
+  return texts.map(parseScope);
+}
+
+function collect(value: string, before: readonly string[]): string[] {
+  return [...before, value];
+}
+
+function jsonOf(info: TokenInfo): Record<string, unknown> {
+  return {
+    id: info.id,
+    name: info.name,
+    scopes: info.scopes.map(formatScope),
+    createdAt: timeOf(info.createdAt),
+    expiresAt: timeOf(info.expiresAt),
+    revokedAt: timeOf(info.revokedAt),
+    lastUsedAt: timeOf(info.lastUsedAt),
+  };
+}
+
+function renderList(io: CliIo, tokens: readonly TokenInfo[]): string {
+  const style = makeStyle(io.color);
+  if (tokens.length === 0) return 'No token yet. Make one: slipway token create --write main ci\n';
+  const header = ['id', 'name', 'scopes', 'state', 'last used'].map((title) => style.dim(title));
+  const rows = tokens.map((token) => [
+    style.bold(token.id),
+    stripControl(token.name),
+    token.scopes.map(formatScope).join(' '),
+    stateOf(token),
+    timeOf(token.lastUsedAt) ?? 'never',
+  ]);
+  return formatTable([header, ...rows]);
+}
+
+function stateOf(token: TokenInfo): string {
+  if (token.revokedAt !== undefined) return 'revoked';
+  if (token.expiresAt === undefined) return 'valid';
+  return `${token.expiresAt <= Date.now() ? 'expired' : 'valid until'} ${timeOf(token.expiresAt) ?? ''}`;
+}
+
+function timeOf(at: number | undefined): string | undefined {
+  return at === undefined ? undefined : new Date(at).toISOString();
+}
