@@ -219,7 +219,7 @@ async function holdWorld(): Promise<HeldWorld> {
   const main = join(import.meta.dirname, 'lab/hold-main.ts');
   const child = spawn(process.execPath, [main, 'a', 'b'], {
     detached: true,
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['pipe', 'pipe', 'inherit'],
   });
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   const told = JSON.parse(line) as { folder: string; janitor: number; init: number };

@@ -4,4 +4,5 @@ import { openWorld } from './world.ts';
 const world = await openWorld({ hosts: process.argv.slice(2) });
 const { folder, janitor, init } = world;
 process.stdout.write(JSON.stringify({ folder, janitor, init }) + '\n');
-setInterval(() => undefined, 60_000);
+// Whoever started us is gone, however that came: so are we, and with us the world.
+process.stdin.on('end', () => process.exit(0)).resume();

@@ -1,0 +1,80 @@
+#!/bin/sh
+# Makes a fresh Debian machine ready for `make demo` and `make test`; does nothing, quickly, when it is already.
+# Needs git, make, Node 20 or newer and npm. As root it installs Debian's packages; otherwise it says which.
+set -eu
+cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
+PATH=$PATH:/usr/sbin:/sbin
+
+say() { echo "setup: $*" >&2; }
+have() { command -v "$1" >/dev/null 2>&1; }
+
+check_node() {
+  for tool in git make node npm; do
+    have "$tool" && continue
+    say "$tool is missing. Install git, make, Node 20 or newer and npm first, for example: apt-get install git make nodejs npm"
+    exit 26
+  done
+  node -e 'process.exit(parseInt(process.versions.node) >= 20 ? 0 : 1)' && return 0
+  say "Node $(node --version) is too old to start with: 20 or newer is needed (the pinned Node 24 then comes by npm)."
+  exit 26
+}
+
+# node_modules is right when it was made from this very lock file.
+install_npm_packages() {
+  cmp -s package-lock.json node_modules/.slipway-lock && return 0
+  say "installing npm packages (and the pinned Node)…"
+  npm ci --no-audit --no-fund --loglevel=error >&2
+  cp package-lock.json node_modules/.slipway-lock
+}
+
+# Each line: a program that must be there, and Debian's package that brings it.
+missing_packages() {
+  while read -r program package; do
+    have "$program" || echo "$package"
+  done <<PROGRAMS
+nix nix-bin
+age age
+sshd openssh-server
+ssh openssh-client
+systemd-nspawn systemd-container
+mmdebstrap mmdebstrap
+ip iproute2
+busybox busybox-static
+zstd zstd
+xz xz-utils
+curl curl
+nsenter util-linux
+ps procps
+PROGRAMS
+  # The example fleet builds with busybox alone: it must not need shared libraries.
+  if have busybox && have dpkg && ! dpkg -s busybox-static >/dev/null 2>&1; then echo busybox-static; fi
+}
+
+install_debian_packages() {
+  missing=$(missing_packages | sort -u | tr '\n' ' ')
+  [ -n "$missing" ] || return 0
+  if [ "$(id -u)" -ne 0 ] || ! have apt-get; then
+    say "these packages are missing: $missing"
+    say "install them as root: apt-get install --no-install-recommends $missing"
+    say "without them and without root: make test runs types, lint, format, unit and contract tests; make demo does not run"
+    return 0
+  fi
+  say "installing Debian packages: $missing"
+  keep_daemons_off
+  apt-get -qq update >&2 || say "apt-get update failed; trying with the lists that are there"
+  # shellcheck disable=SC2086
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $missing >&2
+}
+
+# openssh-server must not start a daemon on a machine that only wants the program.
+keep_daemons_off() {
+  [ ! -e /usr/sbin/policy-rc.d ] || return 0
+  trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+  trap 'exit 130' INT TERM
+  printf '#!/bin/sh\nexit 101\n' >/usr/sbin/policy-rc.d
+  chmod 755 /usr/sbin/policy-rc.d
+}
+
+check_node
+install_npm_packages
+install_debian_packages
