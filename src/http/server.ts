@@ -127,14 +127,13 @@ function boundAddress(server: Server, address: ListenAddress): ListenAddress {
 
 /** A socket file that nobody answers on is left over from a crash. */
 async function removeDeadSocket(path: string): Promise<void> {
+  const probe = connect(path);
   const refused = await new Promise<boolean>((resolve) => {
-    const probe = connect(path);
     probe.once('connect', () => resolve(false));
     probe.once('error', (error) => resolve('code' in error && error.code === 'ECONNREFUSED'));
-    probe.once('close', () => probe.destroy());
     probe.setTimeout(1_000, () => resolve(false));
-    probe.unref();
   });
+  probe.destroy();
   if (refused) await unlink(path);
 }
 

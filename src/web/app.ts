@@ -105,13 +105,17 @@ function drawHeadline(now: number): void {
   const { text, tone } = headline(fleet, now);
   setText(byId('headline'), text);
   byId('headline').dataset['tone'] = tone;
-  const running = fleet.runs.filter((run) => run.state === 'running').map((run) => `run ${run.id}`);
-  const hosts = fleet.hosts.length === 1 ? '1 host' : `${fleet.hosts.length} hosts`;
-  setText(
-    byId('subline'),
-    `${hosts} · ${running.length === 0 ? 'no run under way' : `${running.join(', ')} under way`}`,
-  );
+  setText(byId('subline'), sublineText());
   document.title = `${text} · Slipway`;
+}
+
+function sublineText(): string {
+  const counts = [`${fleet.hosts.length} ${fleet.hosts.length === 1 ? 'host' : 'hosts'}`];
+  const running = fleet.runs.filter((run) => run.state === 'running').map((run) => `run ${run.id}`);
+  const watched = fleet.repositories.map((one) => `${one.name} ${one.branch}`).join(', ');
+  if (running.length > 0) counts.push(`${running.join(', ')} under way`);
+  else counts.push(watched === '' ? 'no repository is watched' : `watching ${watched}`);
+  return counts.join(' · ');
 }
 
 function drawRepositories(): void {

@@ -23,10 +23,10 @@ export function shortCommit(commit: string): string {
   return commit.slice(0, 7);
 }
 
-/** `/nix/store/<hash>-nixos-system-web1-26.05` -> hash and name, the hash cut to what tells two apart. */
+/** `/nix/store/<hash>-nixos-system-web1-26.05` -> `web1-26.05`, and as much of the hash as tells two apart. */
 export function splitToplevel(toplevel: string): { readonly hash: string; readonly name: string } {
   const base = toplevel.slice(toplevel.lastIndexOf('/') + 1);
-  return { hash: base.slice(0, 7), name: base.slice(33) };
+  return { hash: base.slice(0, 7), name: base.slice(33).replace(/^nixos-system-/, '') };
 }
 
 function two(value: number): string {

@@ -26,12 +26,7 @@ export function timeAgo(at: string, now: number): HTMLElement {
 }
 
 function hostRow(host: HostStatus, now: number): HTMLElement {
-  const name = element(
-    'th',
-    { scope: 'row' },
-    element('span', { class: 'host-name' }, host.name),
-    modeTag(host),
-  );
+  const name = element('th', { scope: 'row' }, host.name, ...modeTag(host));
   return element(
     'tr',
     {},
@@ -48,8 +43,8 @@ function cell(label: string, content: Node): HTMLElement {
   return element('td', { 'data-label': label }, content);
 }
 
-function modeTag(host: HostStatus): HTMLElement {
-  return element('span', { class: 'tag' }, host.mode === 'unknown' ? '?' : host.mode);
+function modeTag(host: HostStatus): (Node | string)[] {
+  return host.mode === 'unknown' ? [] : [' ', element('span', { class: 'tag' }, host.mode)];
 }
 
 function syncSignal(host: HostStatus): HTMLElement {

@@ -34,7 +34,9 @@ function runRow(run: RunStatus, chosen: boolean, now: number): HTMLElement {
       'span',
       { class: 'run-line' },
       element('b', {}, `#${run.id}`),
+      ' ',
       signal(runTone(run), stateText(run)),
+      ' ',
       timeAgo(run.createdAt, now),
     ),
     element(

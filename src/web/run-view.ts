@@ -14,7 +14,10 @@ export function showRun(run: RunStatus, story: RunStory, now: number): void {
   setText(byId('run-meta'), metaText(run, now));
   showRows(byId('stages'), [...story.stages.values()].map(stageRow));
   showRows(byId('problems'), problemRows(run, story));
-  showRows(byId('run-hosts'), [...story.hosts.values()].map(hostStepRow));
+  showRows(
+    byId('run-hosts'),
+    [...story.hosts.values()].map((step) => hostStepRow(step, run)),
+  );
   showTimes(story);
 }
 
@@ -34,16 +37,21 @@ function stageRow(told: StageStory): Row {
   return { key: told.stage, look: JSON.stringify(told), render: () => stageItem(told) };
 }
 
-function stageItem({ stage, state, ms, note }: StageStory): HTMLElement {
-  const time = ms === undefined ? (state === 'running' ? 'now' : '') : formatDuration(ms);
+function stageItem(told: StageStory): HTMLElement {
+  const { stage, state, note } = told;
   return element(
     'li',
     { 'data-state': state, title: note === undefined ? undefined : plainText(note) },
     element('span', { class: 'stage-mark', 'aria-hidden': 'true' }),
     element('span', { class: 'stage-name' }, stage),
     element('span', { class: 'unseen' }, ` ${state} `),
-    element('span', { class: 'stage-time' }, time),
+    element('span', { class: 'stage-time' }, stageTime(told)),
   );
+}
+
+function stageTime({ state, ms }: StageStory): string {
+  if (state === 'running') return 'now';
+  return ms === undefined || state === 'skipped' ? '' : formatDuration(ms);
 }
 
 /** The run's own problem comes last: the pipeline has told most runs' problems as events already. */
@@ -76,26 +84,30 @@ function multiLine(text: string): string {
   return text.split('\n').map(plainText).join('\n');
 }
 
-function hostStepRow(step: HostStep): Row {
-  return { key: step.host, look: JSON.stringify(step), render: () => hostStepItem(step) };
+function hostStepRow(step: HostStep, run: RunStatus): Row {
+  const ended = run.endedAt !== undefined;
+  return { key: step.host, look: JSON.stringify([step, ended]), render: () => hostStepItem(step, ended) };
 }
 
-function hostStepItem(step: HostStep): HTMLElement {
+function hostStepItem(step: HostStep, ended: boolean): HTMLElement {
   const note = step.note === undefined ? '' : plainText(step.note);
   return element(
     'li',
     { title: step.toplevel },
     element('b', {}, step.host),
-    signal(phaseTone(step.phase), step.phase.replaceAll('-', ' ')),
+    ' ',
+    signal(phaseTone(step.phase, ended), step.phase.replaceAll('-', ' ')),
+    ' ',
     element('span', { class: 'quiet' }, note),
   );
 }
 
-function phaseTone(phase: HostPhase): Tone {
+/** Nothing turns any more in a run that has ended. */
+function phaseTone(phase: HostPhase, ended: boolean): Tone {
   if (['committed', 'unchanged'].includes(phase)) return 'good';
   if (['rolled-back', 'refused', 'quarantined', 'failed'].includes(phase)) return 'bad';
   if (phase === 'deferred' || phase === 'rolling-back') return 'warn';
-  return phase === 'manual' ? 'off' : 'busy';
+  return ended || phase === 'manual' || phase === 'awaiting-agent' ? 'off' : 'busy';
 }
 
 /** A bar of where the time went: Slipway's own part, and what it waited for. */
