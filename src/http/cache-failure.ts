@@ -45,10 +45,11 @@ function textOf(error: SlipwayError): string {
 
 function drain(request: IncomingMessage): void {
   let left = DRAINED_BYTES;
-  const timer = setTimeout(() => request.destroy(), DRAINED_MS);
+  const timer = setTimeout(() => request.destroy(), DRAINED_MS).unref();
   request.on('data', (bytes: Buffer) => {
     left -= bytes.length;
     if (left < 0) request.destroy();
   });
-  request.once('close', () => clearTimeout(timer));
+  request.socket.once('close', () => clearTimeout(timer));
+  request.once('end', () => clearTimeout(timer));
 }
