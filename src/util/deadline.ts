@@ -1,9 +1,12 @@
 // Deadlines: every wait in Slipway is bounded by an AbortSignal made here.
 import { SlipwayError } from './errors.ts';
 
+/** Node's timers fire at once above this (a signed 32-bit number of ms, 24.8 days). */
+const LONGEST_TIMER_MS = 2 ** 31 - 1;
+
 /** A signal that fires after `ms`, or earlier with any of the given signals. */
 export function deadline(ms: number, ...parents: readonly (AbortSignal | undefined)[]): AbortSignal {
-  const own = AbortSignal.timeout(ms);
+  const own = AbortSignal.timeout(Math.min(Math.ceil(ms), LONGEST_TIMER_MS));
   const given = parents.filter((signal) => signal !== undefined);
   return given.length === 0 ? own : AbortSignal.any([own, ...given]);
 }
