@@ -52,6 +52,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./status-command.ts')).registerStatus,
   },
   {
+    name: 'secrets',
+    summary: 'Say who reads which secret, re-key, verify, and write secrets without reading any',
+    load: async () => (await import('./secrets-command.ts')).registerSecrets,
+  },
+  {
     name: 'doctor',
     summary: 'Check what this machine has of what Slipway needs',
     load: async () => (await import('./doctor-command.ts')).registerDoctor,

@@ -1,0 +1,117 @@
+// What the secrets commands look at: the commit that is checked out, the fleet that its flake describes, which secrets
+// each host uses, and the release before it. Reads git objects and evaluates; needs no private key.
+import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
+import { readLocalRepository } from '../effects/git.ts';
+import { findObject } from '../effects/git-tree.ts';
+import { evaluateNix, openNix, type Nix } from '../effects/nix-cli.ts';
+import { defaultEvaluationLimits, evaluateHosts, type HostResult } from '../pipeline/evaluate-hosts.ts';
+import { fleetExpression, parseFleetFacts, type FleetFacts } from '../pipeline/fleet-facts.ts';
+import type { FlakeSource } from '../pipeline/flake-source.ts';
+import { openGitTree } from '../pipeline/git-source-tree.ts';
+import { parseSourceHostFacts, sourceHostExpression, type SourceHostFacts } from '../pipeline/host-facts.ts';
+import { planSecrets, type SecretsHost } from '../secrets/plan-secrets.ts';
+import type { RekeyPlan } from '../secrets/rekey-plan.ts';
+import type { SourceTree } from '../secrets/source-tree.ts';
+import { SlipwayError } from '../util/errors.ts';
+
+export interface Checkout {
+  readonly gitDirectory: string;
+  readonly workTree: string | undefined;
+  readonly commit: string;
+  readonly fleet: FleetFacts;
+  readonly source: SourceTree;
+  readonly nix: Nix;
+  readonly flake: FlakeSource;
+}
+
+export interface CheckoutPlan {
+  readonly plan: RekeyPlan;
+  readonly previous: SourceTree | undefined;
+  /** Hosts that could not be evaluated, with the reason. */
+  readonly failed: Readonly<Record<string, string>>;
+}
+
+/** Opens the repository around `path` at the commit that is checked out. */
+export async function openCheckout(path: string, signal: AbortSignal): Promise<Checkout> {
+  const repository = await readLocalRepository(path);
+  const { gitDirectory, workTree, branch } = repository;
+  const commit = await findObject(gitDirectory, 'HEAD^{commit}');
+  if (commit === undefined) throw noCommit(path);
+  const nix = openNix();
+  const ref = branch === undefined ? 'HEAD' : `refs/heads/${branch}`;
+  const flake = { mirror: gitDirectory, ref, commit };
+  const fleet = parseFleetFacts(await evaluateNix(nix, fleetExpression(flake), { signal }));
+  const source = await openGitTree(gitDirectory, commit);
+  return { gitDirectory, workTree, commit, fleet, source, nix, flake };
+}
+
+/** Evaluates every host and plans what a release of this commit would do with the secrets. */
+export async function planCheckout(
+  checkout: Checkout,
+  release: string | undefined,
+  signal: AbortSignal,
+): Promise<CheckoutPlan> {
+  const results = await evaluateCheckout(checkout, signal);
+  const previous = await findRelease(checkout, release);
+  const plan = await planSecrets({
+    hosts: Object.fromEntries(results.map((result) => [result.host, secretsHost(checkout.fleet, result)])),
+    sourceRoot: checkout.fleet.sourceRoot,
+    source: checkout.source,
+    rekeyers: rekeyerKeys(checkout.fleet.config),
+    ...(previous && { previous }),
+  });
+  const failed = results.flatMap((result) =>
+    result.ok ? [] : [[result.host, result.error.message] as const],
+  );
+  return { plan, previous, failed: Object.fromEntries(failed) };
+}
+
+/** The tree of the release branch as this repository knows it: the local branch, or else origin's. */
+export async function findRelease(
+  checkout: Checkout,
+  release: string | undefined,
+): Promise<SourceTree | undefined> {
+  const { branch } = checkout.fleet.config.release;
+  const names = release === undefined ? [`refs/heads/${branch}`, `refs/remotes/origin/${branch}`] : [release];
+  for (const name of names) {
+    const commit = await findObject(checkout.gitDirectory, `${name}^{commit}`);
+    if (commit !== undefined) return await openGitTree(checkout.gitDirectory, commit);
+  }
+  if (release === undefined) return undefined;
+  throw new SlipwayError('not_found', `This repository has no commit called ${release}.`, {
+    next: 'Fetch it first: git fetch origin',
+  });
+}
+
+export function hostKeys(fleet: FleetFacts): Record<string, readonly string[]> {
+  return Object.fromEntries([...fleet.hosts].map(([host, config]) => [host, publicKeys(config)]));
+}
+
+async function evaluateCheckout(
+  checkout: Checkout,
+  signal: AbortSignal,
+): Promise<HostResult<SourceHostFacts>[]> {
+  const { fleet, flake, nix } = checkout;
+  return await evaluateHosts(nix, [...fleet.hosts.keys()], {
+    expression: (host) => sourceHostExpression(flake, host),
+    parse: parseSourceHostFacts,
+    onStart: () => undefined,
+    onResult: () => undefined,
+    limits: defaultEvaluationLimits(),
+    signal,
+  });
+}
+
+function secretsHost(fleet: FleetFacts, result: HostResult<SourceHostFacts>): SecretsHost {
+  const config = fleet.hosts.get(result.host);
+  return {
+    publicKeys: config === undefined ? [] : publicKeys(config),
+    secrets: result.ok ? result.value.secrets : undefined,
+  };
+}
+
+function noCommit(path: string): SlipwayError {
+  return new SlipwayError('repository_unusable', `${path} has no commit yet.`, {
+    next: 'Commit the flake first: Slipway looks at commits, as hosts do.',
+  });
+}
