@@ -96,7 +96,8 @@ number() {
 
 # plain TEXT: one line of printable ASCII without quotes or backslashes, so that JSON needs no escapes.
 plain() {
-  printf '%s' "$1" | tr '"\\\n\t' "'/  " | tr -cd '\040-\176' | cut -c 1-500
+  set -- "$(printf '%s' "$1" | tr '"\\\n\t' "'/  " | tr -cd '\040-\176' | cut -c 1-500)"
+  printf '%s' "${1% }"
 }
 
 is_final() {

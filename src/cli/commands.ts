@@ -12,6 +12,16 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'ci',
+    summary: 'Evaluate, re-key, build, cache, publish and deploy a fleet',
+    load: async () => (await import('./ci-command.ts')).registerCi,
+  },
+  {
+    name: 'plan',
+    summary: 'Say what a release would change; build and publish nothing',
+    load: async () => (await import('./ci-command.ts')).registerPlan,
+  },
+  {
     name: 'agent',
     summary: 'Bring releases to this host: poll, verify, try, keep or roll back',
     load: async () => (await import('./agent-command.ts')).registerAgent,

@@ -12,6 +12,9 @@ const SPANS: Partial<Record<DeployState['phase'], string>> = {
   ROLLING_BACK: 'rollback',
 };
 
+/** The runner's own record of its phases, which arrive as states too. */
+const RUNNER_PHASE = /^slipway: [A-Z_]+( |$)/;
+
 export class DeployProgress {
   readonly #host: string;
   readonly #emit: EmitRunEvent;
@@ -40,6 +43,7 @@ export class DeployProgress {
   }
 
   log(line: string): void {
+    if (RUNNER_PHASE.test(line)) return;
     this.#emit({ kind: 'log', stage: 'deploy', host: this.#host, line });
   }
 

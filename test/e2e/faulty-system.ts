@@ -1,0 +1,70 @@
+// Toplevels that go wrong on demand: real store paths with a switch-to-configuration that keeps NixOS' order, lock and
+// exit codes, and a unit (lab-app, HTTP on port 8080). What they do wrong is a word in their file `faults`.
+import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import type { World } from './lab/world.ts';
+
+export type Fault =
+  /** The unit fails right after its start. */
+  | 'unit-fails'
+  /** Exit codes 2, 1 and 100 of switch-to-configuration. */
+  | 'activate-fails'
+  | 'check-fails'
+  | 'init-changed'
+  /** The activation pulls the network down, stops sshd, never ends, takes 3 s, restarts sshd, re-executes systemd. */
+  | 'cuts-network'
+  | 'stops-sshd'
+  | 'hangs'
+  | 'slow-activation'
+  | 'restarts-sshd'
+  | 'reexecs'
+  /** Installing the boot loader fails, or takes 3 s. */
+  | 'bootloader-fails'
+  | 'slow-boot';
+
+export interface FaultySystem {
+  /** The host it is made for. */
+  readonly host: string;
+  readonly version: string;
+  readonly faults?: readonly Fault[];
+  /** Files beside the usual ones: path -> text. */
+  readonly files?: Readonly<Record<string, string>>;
+}
+
+const SCRIPTS = join(import.meta.dirname, 'faulty-system');
+
+/** Puts the system into the controller's store and answers its path. */
+export async function buildFaultySystem(world: World, system: FaultySystem): Promise<string> {
+  const folder = join(world.folder, `nixos-system-${system.host}-${system.version}`);
+  await rm(folder, { recursive: true, force: true });
+  await mkdir(join(folder, 'bin'), { recursive: true });
+  await cp(join(SCRIPTS, 'activate'), join(folder, 'activate'));
+  await cp(join(SCRIPTS, 'switch-to-configuration'), join(folder, 'bin/switch-to-configuration'));
+  const files = { ...usualFiles(system), ...system.files };
+  for (const [path, text] of Object.entries(files)) {
+    await mkdir(join(folder, path, '..'), { recursive: true });
+    await writeFile(join(folder, path), text);
+  }
+  return (await world.runText(['nix', 'store', 'add-path', folder])).trim();
+}
+
+function usualFiles({ host, version, faults = [] }: FaultySystem): Record<string, string> {
+  const fails = faults.includes('unit-fails');
+  const program = fails ? '/bin/false' : '/bin/busybox httpd -f -p 8080 -h /run/current-system/www';
+  return {
+    'etc/hostname': `${host}\n`,
+    'nixos-version': `26.05.${version}`,
+    system: 'x86_64-linux',
+    faults: faults.map((fault) => `${fault}\n`).join(''),
+    'www/index.html': `${host} ${version}\n`,
+    'units/lab-app.service': `[Unit]\nDescription=app ${version}\n[Service]\nExecStart=${program}\n`,
+  };
+}
+
+/** Makes the system the host's first generation, running, booted and boot default, as an installer would. */
+export async function installFaultySystem(world: World, host: string, path: string): Promise<void> {
+  const machine = world.host(host);
+  await world.runText(['nix', 'copy', '--to', `ssh://root@${machine.address}`, path]);
+  await machine.shell(`nix-env -p /nix/var/nix/profiles/system --set ${path}
+    ${path}/bin/switch-to-configuration switch; ln -sfn ${path} /run/booted-system`);
+}
