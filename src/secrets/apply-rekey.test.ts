@@ -10,8 +10,8 @@ import { applyRekey, type RekeyOutcome } from './apply-rekey.ts';
 import { planSecrets, type SecretsRequest } from './plan-secrets.ts';
 import { makeKey, makeRequest, releaseTree, seal, type ThrowAwayKey } from './secret-fleet.arbitrary.ts';
 import type { SecretProblem } from './secret-problem.ts';
-import { SECRETS_RECORD_PATH } from './secrets-record.ts';
-import { memoryTree } from './source-tree.ts';
+import { formatSecretsRecord, SECRETS_RECORD_PATH } from './secrets-record.ts';
+import { memoryTree, sha256Hex } from './source-tree.ts';
 import { verifyRelease, verifyUnreadable } from './verify-release.ts';
 
 const rekeyer = makeKey('rekeyer');
@@ -258,4 +258,50 @@ test('applyRekey() of a tree without used secrets leaves the age files out and w
   const files = await sourceFiles();
   const outcome = await release(makeRequest(files, keys, { web1: [] }), undefined);
   assert.deepEqual([...releaseTree(files, outcome.changes).keys()], ['flake.nix']);
+});
+
+test('verifyRelease() finds a record, a file or a key that is not as it should be', async () => {
+  const files = await sourceFiles();
+  const outcome = await release(makeRequest(files, keys, uses));
+  const good = releaseTree(files, outcome.changes);
+  const record = outcome.record;
+  const find = async (path: string, bytes: Buffer | undefined, known = hostKeys): Promise<string[]> => {
+    const tree = new Map(good);
+    if (bytes === undefined) tree.delete(path);
+    else tree.set(path, bytes);
+    const found = await verifyRelease({
+      tree: memoryTree(tree),
+      hostKeys: known,
+      editors: [editor.publicKey],
+    });
+    return found.map((problem) => `${problem.code} ${problem.path ?? ''}`);
+  };
+  const recorded = (change: object): Buffer => formatSecretsRecord({ ...record, ...change });
+  assert.deepEqual(await find('secrets/own.age', undefined), ['release_file_missing secrets/own.age']);
+  assert.deepEqual(await find('secrets/own.age', Buffer.from('x')), ['release_file_differs secrets/own.age']);
+  assert.deepEqual(await find('secrets/stray.age', Buffer.from('x')), [
+    'release_unmanaged secrets/stray.age',
+  ]);
+  assert.deepEqual(await find(SECRETS_RECORD_PATH, Buffer.from('x')), [
+    `record_wrong ${SECRETS_RECORD_PATH}`,
+  ]);
+  const wrong = 'release_recipients_wrong secrets/shared.age';
+  assert.deepEqual(await find(SECRETS_RECORD_PATH, recorded({ hosts: { web1: record.hosts['web1'] } })), [
+    wrong,
+  ]);
+  const rotated = { ...hostKeys, web2: [makeKey().publicKey] };
+  assert.deepEqual(await find('flake.nix', Buffer.from('x'), rotated), [wrong]);
+  const leaky = await seal('own value', keys.web1, editor);
+  const secrets = record.secrets.map((one) =>
+    one.path === 'secrets/own.age' ? { ...one, releaseSha256: sha256Hex(leaky) } : one,
+  );
+  good.set(SECRETS_RECORD_PATH, recorded({ secrets }));
+  assert.deepEqual(await find('secrets/own.age', leaky), ['release_recipients_wrong secrets/own.age']);
+  const uncovered = [{ host: 'web2', path: 'secrets/own.age' }];
+  good.set(SECRETS_RECORD_PATH, recorded({}));
+  const found = await verifyRelease({ tree: memoryTree(good), hostKeys, uses: uncovered });
+  assert.deepEqual(
+    found.map((problem) => problem.code),
+    ['release_file_missing'],
+  );
 });

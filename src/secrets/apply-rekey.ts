@@ -12,6 +12,7 @@ import { runRekey, type RekeyProcessOptions } from './rekey-process.ts';
 import {
   formatSecretsRecord,
   SECRETS_RECORD_PATH,
+  type RecordedKey,
   type RecordedSecret,
   type SecretsRecord,
 } from './secrets-record.ts';
@@ -157,6 +158,7 @@ function newRecord(
     version: 1,
     rekeyers: renewed ? [...(reply?.head.rekeyers ?? [])] : plan.previousRecord.rekeyers,
     ...(macKey !== undefined && plan.items.length > 0 && { macKey }),
+    hosts: recordHosts(plan.items),
     secrets: plan.items.map((item) => recordItem(item, made.get(item.path))),
   };
 }
@@ -168,12 +170,20 @@ function recordItem(item: RekeyItem, made: Made | undefined): RecordedSecret {
     sourceSha256: item.sourceSha256,
     releaseSha256: sha256Hex(made.file),
     ...(made.mac !== undefined && { plaintextMac: made.mac }),
-    recipients: item.recipients.map(({ host, recipient }) => ({
-      host,
-      type: recipient.type,
-      fingerprint: recipient.fingerprint,
-    })),
+    hosts: [...new Set(item.recipients.map((one) => one.host))],
   };
+}
+
+function recordHosts(items: readonly RekeyItem[]): SecretsRecord['hosts'] {
+  const hosts = new Map<string, Map<string, RecordedKey>>();
+  for (const { host, recipient } of items.flatMap((item) => item.recipients)) {
+    const keys = hosts.get(host) ?? new Map<string, RecordedKey>();
+    hosts.set(
+      host,
+      keys.set(recipient.fingerprint, { type: recipient.type, fingerprint: recipient.fingerprint }),
+    );
+  }
+  return Object.fromEntries([...hosts].map(([host, keys]) => [host, [...keys.values()]]));
 }
 
 function listChanges(

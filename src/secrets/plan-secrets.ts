@@ -45,8 +45,8 @@ export async function planSecrets(request: SecretsRequest): Promise<RekeyPlan> {
   const previousRecord = await readRecord(request.previous);
   const staleHosts = new Set(Object.keys(request.hosts).filter((host) => !(host in evaluated)));
   const readers = new Set(found.uses.map((use) => use.host));
-  for (const { recipients } of previousRecord.secrets) {
-    for (const { host } of recipients) if (staleHosts.has(host)) readers.add(host);
+  for (const host of previousRecord.secrets.flatMap((secret) => secret.hosts)) {
+    if (staleHosts.has(host)) readers.add(host);
   }
   const keys = new Map([...readers].toSorted().map((host) => [host, request.hosts[host]?.publicKeys ?? []]));
   const recipients = findHostRecipients(keys);

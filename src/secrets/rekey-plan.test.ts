@@ -53,14 +53,16 @@ async function released(
       path: item.path,
       sourceSha256: item.sourceSha256,
       releaseSha256: sha256Hex(file),
-      recipients: item.recipients.map(({ host, recipient }) => ({
-        host,
-        type: recipient.type,
-        fingerprint: recipient.fingerprint,
-      })),
+      hosts: item.recipients.map((one) => one.host),
     });
   }
-  return { previousFiles, previousRecord: { version: 1, rekeyers: [], secrets } };
+  const hosts = Object.fromEntries(
+    [...recipients].map(([host, list]) => [
+      host,
+      list.map(({ type, fingerprint }) => ({ type, fingerprint })),
+    ]),
+  );
+  return { previousFiles, previousRecord: { version: 1, rekeyers: [], hosts, secrets } };
 }
 
 test('planRekey() encrypts each used file for exactly the hosts that use it, and leaves the others out', () => {

@@ -5,7 +5,7 @@ import type { HostRecipient } from './host-recipients.ts';
 import { findRecipientFault } from './recipient-check.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import type { SecretUse } from './secret-uses.ts';
-import type { RecordedSecret, SecretsRecord } from './secrets-record.ts';
+import { recordedRecipients, type RecordedSecret, type SecretsRecord } from './secrets-record.ts';
 import { isAgePath } from './secret-path.ts';
 import { sha256Hex } from './source-tree.ts';
 
@@ -90,7 +90,7 @@ function readersByPath(
   };
   for (const use of facts.uses) add(use.path, use.host);
   for (const [path, secret] of previous) {
-    for (const { host } of secret.recipients) if (facts.staleHosts.has(host)) add(path, host);
+    for (const host of secret.hosts) if (facts.staleHosts.has(host)) add(path, host);
   }
   return readers;
 }
@@ -105,7 +105,7 @@ function planFile(
   const recipients = recipientsOf([...hosts].toSorted(), facts);
   const problem = findProblem(path, source, recipients, previous);
   if (problem !== undefined) return problem;
-  const reason = findReason(source, recipients, previous, facts.previousFiles.get(path));
+  const reason = findReason(path, recipients, facts, previous);
   if (source === undefined && reason !== 'stale') return previousMissing(path);
   return {
     path,
@@ -151,13 +151,15 @@ function findProblem(
 }
 
 function findReason(
-  source: SourceFact | undefined,
+  path: string,
   recipients: readonly HostRecipient[],
+  facts: RekeyFacts,
   previous: RecordedSecret | undefined,
-  file: Buffer | undefined,
 ): RekeyReason {
+  const source = facts.sources.get(path);
+  const file = facts.previousFiles.get(path);
   if (previous === undefined || file === undefined) return 'new';
-  if (recipientKey(recipients) !== recordedKey(previous)) return 'recipients';
+  if (recipientKey(recipients) !== recordedKey(facts.previousRecord, previous)) return 'recipients';
   if (sha256Hex(file) !== previous.releaseSha256) return 'altered';
   const expected = recipients.map((one) => one.recipient);
   if (findRecipientFault(file, expected) !== undefined) return 'altered';
@@ -170,8 +172,8 @@ function recipientKey(recipients: readonly HostRecipient[]): string {
   return keyOf(recipients.map((one) => `${one.host} ${one.recipient.fingerprint}`));
 }
 
-function recordedKey(secret: RecordedSecret): string {
-  return keyOf(secret.recipients.map((one) => `${one.host} ${one.fingerprint}`));
+function recordedKey(record: SecretsRecord, secret: RecordedSecret): string {
+  return keyOf(recordedRecipients(record, secret).map((one) => `${one.host} ${one.fingerprint}`));
 }
 
 function keyOf(names: readonly string[]): string {
@@ -183,7 +185,7 @@ function grants(
   previous: RecordedSecret | undefined,
 ): { granted: string[]; revoked: string[] } {
   const now = new Set(recipients.map((one) => one.host));
-  const before = new Set((previous?.recipients ?? []).map((one) => one.host));
+  const before = new Set(previous?.hosts);
   return {
     granted: [...now].filter((host) => !before.has(host)),
     revoked: [...before].filter((host) => !now.has(host)),

@@ -170,28 +170,26 @@ test('findRecipientFault() refuses grease and passphrases', async () => {
 test('parseSecretsRecord() is the inverse of formatSecretsRecord(), whose bytes do not depend on order', () => {
   const hex = fc.stringMatching(/^[0-9a-f]{64}$/);
   const fingerprint = fc.stringMatching(/^[A-Za-z0-9+/]{43}$/).map((text) => `SHA256:${text}`);
-  const recipient = fc.record(
-    {
-      host: fc.stringMatching(/^[a-z][a-z0-9-]{0,8}$/),
-      type: fc.constantFrom('ssh-ed25519', 'X25519'),
-      fingerprint,
-    },
+  const host = fc.stringMatching(/^[a-z][a-z0-9-]{0,8}$/);
+  const key = fc.record(
+    { type: fc.constantFrom('ssh-ed25519', 'X25519'), fingerprint },
     { noNullPrototype: true },
   );
+  const hosts = fc.dictionary(host, fc.array(key, { maxLength: 2 }), { noNullPrototype: true });
   const secret = fc.record(
     {
       path: fc.stringMatching(/^[a-z]{1,9}\.age$/),
       sourceSha256: hex,
       releaseSha256: hex,
       plaintextMac: hex,
-      recipients: fc.array(recipient, { maxLength: 3 }),
+      hosts: fc.array(host, { maxLength: 3 }),
     },
-    { noNullPrototype: true, requiredKeys: ['path', 'sourceSha256', 'releaseSha256', 'recipients'] },
+    { noNullPrototype: true, requiredKeys: ['path', 'sourceSha256', 'releaseSha256', 'hosts'] },
   );
   const secrets = fc.uniqueArray(secret, { maxLength: 5, selector: (one) => one.path });
   fc.assert(
-    fc.property(secrets, (list) => {
-      const bytes = formatSecretsRecord({ version: 1, rekeyers: [], secrets: list });
+    fc.property(secrets, hosts, (list, keys) => {
+      const bytes = formatSecretsRecord({ version: 1, rekeyers: [], hosts: keys, secrets: list });
       const parsed = parseSecretsRecord(bytes);
       assert.ok(parsed);
       assert.deepEqual(formatSecretsRecord(parsed), bytes);

@@ -8,7 +8,7 @@ export const SECRETS_RECORD_PATH = '.slipway/secrets.json';
 const sha256 = z.string().check(z.regex(/^[0-9a-f]{64}$/));
 const fingerprint = z.string().check(z.regex(/^SHA256:[A-Za-z0-9+/]{43}$/));
 
-const recordedRecipient = z.strictObject({ host: hostName, type: z.string(), fingerprint });
+const recordedKey = z.strictObject({ type: z.string(), fingerprint });
 
 const recordedSecret = z.strictObject({
   path: z.string(),
@@ -21,7 +21,8 @@ const recordedSecret = z.strictObject({
    * came or went), so that the hosts' files stay as they are. Without the key it says nothing about the plaintext.
    */
   plaintextMac: z.optional(sha256),
-  recipients: z.array(recordedRecipient),
+  /** Who can read the file on the release branch, each with all its keys. */
+  hosts: z.array(hostName),
 });
 
 const secretsRecord = z.strictObject({
@@ -30,14 +31,28 @@ const secretsRecord = z.strictObject({
   rekeyers: z.array(fingerprint),
   /** The key of `plaintextMac`, as an armored age file for the re-keyers only. */
   macKey: z.optional(z.string()),
+  /** The keys of every host that reads a secret. */
+  hosts: z.record(hostName, z.array(recordedKey)),
   secrets: z.array(recordedSecret),
 });
 
-export type RecordedRecipient = z.infer<typeof recordedRecipient>;
+export type RecordedKey = z.infer<typeof recordedKey>;
 export type RecordedSecret = z.infer<typeof recordedSecret>;
 export type SecretsRecord = z.infer<typeof secretsRecord>;
 
-export const EMPTY_RECORD: SecretsRecord = { version: 1, rekeyers: [], secrets: [] };
+export const EMPTY_RECORD: SecretsRecord = { version: 1, rekeyers: [], hosts: {}, secrets: [] };
+
+export interface RecordedRecipient extends RecordedKey {
+  readonly host: string;
+}
+
+/** The keys that a recorded secret was encrypted to. */
+export function recordedRecipients(
+  record: SecretsRecord,
+  secret: RecordedSecret,
+): readonly RecordedRecipient[] {
+  return secret.hosts.flatMap((host) => (record.hosts[host] ?? []).map((key) => ({ host, ...key })));
+}
 
 /** The record, or undefined when the bytes are not one: a record only saves work, so a strange one is left aside. */
 export function parseSecretsRecord(bytes: Uint8Array): SecretsRecord | undefined {
@@ -55,6 +70,11 @@ export function formatSecretsRecord(record: SecretsRecord): Buffer {
     version: record.version,
     rekeyers: record.rekeyers.toSorted(),
     ...(record.macKey !== undefined && { macKey: record.macKey }),
+    hosts: Object.fromEntries(
+      Object.entries(record.hosts)
+        .toSorted(([a], [b]) => (a < b ? -1 : 1))
+        .map(([host, keys]) => [host, keys.map(orderKey).toSorted(byFingerprint)]),
+    ),
     secrets: record.secrets.toSorted((a, b) => (a.path < b.path ? -1 : 1)).map(orderSecret),
   };
   return Buffer.from(`${JSON.stringify(ordered, undefined, 2)}\n`);
@@ -66,12 +86,14 @@ function orderSecret(secret: RecordedSecret): RecordedSecret {
     sourceSha256: secret.sourceSha256,
     releaseSha256: secret.releaseSha256,
     ...(secret.plaintextMac !== undefined && { plaintextMac: secret.plaintextMac }),
-    recipients: secret.recipients
-      .toSorted((a, b) => (recipientName(a) < recipientName(b) ? -1 : 1))
-      .map(({ host, type, fingerprint }) => ({ host, type, fingerprint })),
+    hosts: secret.hosts.toSorted(),
   };
 }
 
-function recipientName(one: RecordedRecipient): string {
-  return `${one.host} ${one.fingerprint}`;
+function orderKey({ type, fingerprint }: RecordedKey): RecordedKey {
+  return { type, fingerprint };
+}
+
+function byFingerprint(a: RecordedKey, b: RecordedKey): number {
+  return a.fingerprint < b.fingerprint ? -1 : 1;
 }

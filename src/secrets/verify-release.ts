@@ -6,7 +6,9 @@ import { findReadable, type RekeyProcessOptions } from './rekey-process.ts';
 import { isAgePath } from './secret-path.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import {
+  EMPTY_RECORD,
   parseSecretsRecord,
+  recordedRecipients,
   SECRETS_RECORD_PATH,
   type RecordedRecipient,
   type RecordedSecret,
@@ -34,7 +36,14 @@ export async function verifyRelease(facts: ReleaseFacts): Promise<readonly Secre
   const keys = parseHostKeys(facts.hostKeys);
   const strangers = nameStrangers(facts, keys);
   return [
-    ...secrets.flatMap((secret, index) => verifyFile(secret, files[index], keys, strangers)),
+    ...secrets.flatMap((secret, index) =>
+      verifyFile(
+        { secret, recipients: recordedRecipients(record ?? EMPTY_RECORD, secret) },
+        files[index],
+        keys,
+        strangers,
+      ),
+    ),
     ...findUnmanaged(facts.tree, secrets),
     ...findUncovered(facts.uses ?? [], secrets),
   ];
@@ -58,7 +67,7 @@ export async function verifyUnreadable(
 }
 
 function verifyFile(
-  secret: RecordedSecret,
+  { secret, recipients }: { secret: RecordedSecret; recipients: readonly RecordedRecipient[] },
   file: Buffer | undefined,
   keys: ReadonlyMap<string, AgeRecipient>,
   strangers: ReadonlyMap<string, string>,
@@ -66,9 +75,11 @@ function verifyFile(
   const { path } = secret;
   if (file === undefined) return [missing(path)];
   if (sha256Hex(file) !== secret.releaseSha256) return [differs(path)];
-  const unknown = secret.recipients.filter((one) => !keys.has(keyName(one)));
+  const keyless = secret.hosts.filter((host) => !recipients.some((one) => one.host === host));
+  if (keyless.length > 0) return [wrongRecipients(path, `The record knows no key of ${keyless.join(', ')}.`)];
+  const unknown = recipients.filter((one) => !keys.has(keyName(one)));
   if (unknown.length > 0) return [unknownKey(path, unknown)];
-  const expected = new Map(secret.recipients.map((one) => [one.fingerprint, keys.get(keyName(one))]));
+  const expected = new Map(recipients.map((one) => [one.fingerprint, keys.get(keyName(one))]));
   const fault = findRecipientFault(
     file,
     [...expected.values()].filter((one) => one !== undefined),
@@ -127,9 +138,7 @@ function findUncovered(
   uses: NonNullable<ReleaseFacts['uses']>,
   secrets: readonly RecordedSecret[],
 ): SecretProblem[] {
-  const readers = new Map(
-    secrets.map((secret) => [secret.path, new Set(secret.recipients.map((one) => one.host))]),
-  );
+  const readers = new Map(secrets.map((secret) => [secret.path, new Set(secret.hosts)]));
   const uncovered = uses.filter((use) => readers.get(use.path)?.has(use.host) !== true);
   return uncovered.map(({ host, path }) => ({
     code: 'release_file_missing',
