@@ -64,12 +64,12 @@ function registerPlan(secrets: Command, io: CliIo): void {
 function registerRekey(secrets: Command, io: CliIo): void {
   withRelease(withRepository(secrets.command('rekey'), io))
     .description('Re-key into a folder, to look at what a release would hold; publishes nothing')
-    .option('--identity <file>', 'the re-key identity: an age or SSH private key')
+    .option('--rekey-identity <file>', 'the re-key identity: an age or SSH private key')
     .requiredOption('--output <folder>', 'where the re-keyed files go')
-    .addHelpText('after', '\nExample:\n  slipway secrets rekey --identity rekey.key --output ./rekeyed')
-    .action(async (options: WithRelease & { identity?: string; output: string }) => {
+    .addHelpText('after', '\nExample:\n  slipway secrets rekey --rekey-identity rekey.key --output ./rekeyed')
+    .action(async (options: WithRelease & { rekeyIdentity?: string; output: string }) => {
       const { checkout, planned } = await plan(io, options);
-      const inputs = { identityFile: options.identity, signal: io.signal };
+      const inputs = { identityFile: options.rekeyIdentity, signal: io.signal };
       const { counts } = await rekeyInto(options.output, checkout, planned, inputs);
       const text = `${counts.rekeyed} re-keyed, ${counts.reused} kept, ${counts.removed} left out: ${options.output}\n`;
       io.stdout(options.json === true ? `${JSON.stringify({ ok: true, ...counts })}\n` : text);
@@ -79,13 +79,13 @@ function registerRekey(secrets: Command, io: CliIo): void {
 function registerVerify(secrets: Command, io: CliIo): void {
   withRelease(withRepository(secrets.command('verify'), io))
     .description('Prove that each secret of the release opens for exactly its hosts')
-    .option('--identity <file>', 'also try to read them with this key, which must fail')
+    .option('--rekey-identity <file>', 'also try to read them with this key, which must fail')
     .addHelpText('after', '\nExample:\n  slipway secrets verify --release origin/release')
-    .action(async (options: WithRelease & { identity?: string }) => {
+    .action(async (options: WithRelease & { rekeyIdentity?: string }) => {
       const checkout = await openCheckout(options.repository, io.signal);
       const tree = await findRelease(checkout, options.release);
       if (tree === undefined) throw noRelease(checkout);
-      const inputs = { identityFile: options.identity, signal: io.signal };
+      const inputs = { identityFile: options.rekeyIdentity, signal: io.signal };
       const problems = await verifyTree(tree, checkout, inputs);
       if (problems.length > 0) process.exitCode = ERROR_CODES.secrets_failed.exit;
       if (options.json === true) io.stdout(`${JSON.stringify({ ok: problems.length === 0, problems })}\n`);

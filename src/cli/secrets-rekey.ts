@@ -69,7 +69,7 @@ async function withIdentity<T>(
 async function readIdentity(file: string): Promise<Buffer> {
   return await readFile(file).catch((error: unknown) => {
     throw new SlipwayError('not_found', `The re-key identity ${file} cannot be read.`, {
-      next: 'Give --identity the path of an age or SSH private key file.',
+      next: 'Give --rekey-identity the path of an age or SSH private key file.',
       cause: error,
     });
   });

@@ -154,14 +154,14 @@ test('slipway secrets list and plan say who reads what, without any key', () => 
 
 test('slipway secrets rekey writes what the hosts can open, and a second run from that release keeps it', () => {
   const output = path.join(dir, 'rekeyed');
-  const answer = slipway(['rekey', '--identity', path.join(dir, 'rekey'), '--output', output]);
+  const answer = slipway(['rekey', '--rekey-identity', path.join(dir, 'rekey'), '--output', output]);
   assert.equal(answer.status, 0, answer.stderr);
   assert.match(answer.stdout, /2 re-keyed, 0 kept, 1 left out/);
   assert.equal(open('web1', path.join(output, 'secrets/db.age')), VALUE);
   assert.equal(open('web2', path.join(output, 'secrets/shared.age')), VALUE);
   assert.throws(() => open('editor', path.join(output, 'secrets/db.age')));
   makeReleaseBranch(output);
-  const verified = slipway(['verify', '--identity', path.join(dir, 'rekey')]);
+  const verified = slipway(['verify', '--rekey-identity', path.join(dir, 'rekey')]);
   assert.equal(verified.status, 0, verified.stdout + verified.stderr);
   const again = slipway(['rekey', '--output', path.join(dir, 'again'), '--json']);
   assert.deepEqual(json(again), { ok: true, rekeyed: 0, reused: 2, removed: 1 });
@@ -195,7 +195,13 @@ test('slipway secrets lists every problem of a commit at once, with the exit cod
   assert.equal(plan.status, 23);
   const codes = (json(plan)['problems'] as { code: string }[]).map((problem) => problem.code);
   assert.deepEqual(codes, ['file_missing', 'file_missing', 'host_key_unusable', 'source_malformed']);
-  const rekey = slipway(['rekey', '--identity', path.join(dir, 'rekey'), '--output', path.join(dir, 'none')]);
+  const rekey = slipway([
+    'rekey',
+    '--rekey-identity',
+    path.join(dir, 'rekey'),
+    '--output',
+    path.join(dir, 'none'),
+  ]);
   assert.equal(rekey.status, 23);
   assert.match(rekey.stderr, /4 problems:/);
   assert.throws(() => readdirSync(path.join(dir, 'none')));
