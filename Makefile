@@ -4,7 +4,8 @@ NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
 .PHONY: demo test setup
 
-demo: setup
+demo:
+	@scripts/setup.sh demo
 	@$(NODE) scripts/demo.ts $(ARGS)
 
 test: setup

@@ -1,7 +1,9 @@
 #!/bin/sh
 # Makes a fresh Debian machine ready for `make demo` and `make test`; does nothing, quickly, when it is already.
 # Needs git, make, Node 20 or newer and npm. As root it installs Debian's packages; otherwise it says which.
+# Usage: setup.sh [demo]. With `demo` it leaves out what only the tests need.
 set -eu
+purpose=${1:-test}
 cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
 PATH=$PATH:/usr/sbin:/sbin
 
@@ -46,6 +48,7 @@ curl curl
 nsenter util-linux
 ps procps
 PROGRAMS
+  [ "$purpose" = demo ] || have chromium || echo chromium
   # The example fleet builds with busybox alone: it must not need shared libraries.
   if have busybox && have dpkg && ! dpkg -s busybox-static >/dev/null 2>&1; then echo busybox-static; fi
 }
