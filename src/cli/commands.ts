@@ -12,6 +12,16 @@ export interface CommandEntry {
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
+    name: 'up',
+    summary: 'Run everything on this machine: cache, webhooks, poller, pipeline, status page',
+    load: async () => (await import('./up-command.ts')).registerUp,
+  },
+  {
+    name: 'serve',
+    summary: 'Serve caches, webhooks, API and status page; start no process',
+    load: async () => (await import('./serve-command.ts')).registerServe,
+  },
+  {
     name: 'ci',
     summary: 'Evaluate, re-key, build, cache, publish and deploy a fleet',
     load: async () => (await import('./ci-command.ts')).registerCi,

@@ -1,0 +1,124 @@
+// Stage evaluate, and the evaluation of the release commit: hosts side by side, each told as it comes.
+import type { EmitRunEvent } from '../api/run-events.ts';
+import { evaluateNix, type Nix } from '../effects/nix-cli.ts';
+import { isCode, SlipwayError } from '../util/errors.ts';
+import { defaultEvaluationLimits, evaluateHosts, type HostResult, type HostWork } from './evaluate-hosts.ts';
+import { type FleetFacts, fleetExpression, parseFleetFacts } from './fleet-facts.ts';
+import type { FlakeSource } from './flake-source.ts';
+import {
+  type HostFacts,
+  parseHostFacts,
+  parseSourceHostFacts,
+  releaseHostExpression,
+  sourceHostExpression,
+  type SourceHostFacts,
+} from './host-facts.ts';
+import type { RunOptions } from './run-options.ts';
+import type { RunRecorder } from './run-recorder.ts';
+
+export interface EvaluateContext {
+  readonly nix: Nix;
+  readonly options: RunOptions;
+  readonly recorder: RunRecorder;
+  readonly signal: AbortSignal;
+}
+
+/** Which hosts there are. A flake that does not evaluate is `evaluation_failed` with Nix's own reason. */
+export async function discoverFleet(source: FlakeSource, context: EvaluateContext): Promise<FleetFacts> {
+  const { nix, signal, recorder } = context;
+  const work = async (): Promise<unknown> => await evaluateNix(nix, fleetExpression(source), { signal });
+  try {
+    return parseFleetFacts(await recorder.outside('nix-evaluate', work));
+  } catch (error) {
+    throw explainFlake(error);
+  }
+}
+
+/** Which secrets each host of the source uses. */
+export async function evaluateSource(
+  source: FlakeSource,
+  hosts: readonly string[],
+  context: EvaluateContext,
+): Promise<HostResult<SourceHostFacts>[]> {
+  const expression = (host: string): string => sourceHostExpression(source, host);
+  return await evaluateAll(hosts, context, { expression, parse: parseSourceHostFacts });
+}
+
+/** The toplevel and the secrets of each host of the release commit. */
+export async function evaluateRelease(
+  release: FlakeSource,
+  hosts: readonly string[],
+  context: EvaluateContext,
+): Promise<HostResult<HostFacts>[]> {
+  const expression = (host: string): string => releaseHostExpression(release, host);
+  return await evaluateAll(hosts, context, { expression, parse: parseHostFacts, toplevel: toplevelOf });
+}
+
+function toplevelOf(facts: HostFacts): string {
+  return facts.outPath;
+}
+
+async function evaluateAll<T>(
+  hosts: readonly string[],
+  context: EvaluateContext,
+  work: Pick<HostWork<T>, 'expression' | 'parse'> & { readonly toplevel?: (value: T) => string },
+): Promise<HostResult<T>[]> {
+  const { nix, signal, recorder, options } = context;
+  const limits = options.limits ?? defaultEvaluationLimits();
+  const onStart = (host: string): void => recorder.emit({ kind: 'host', host, phase: 'evaluating' });
+  const onResult = (result: HostResult<T>): void => {
+    const toplevel = result.ok ? work.toplevel?.(result.value) : undefined;
+    tellResult(result, toplevel, recorder.emit);
+  };
+  return await recorder.outside(
+    'nix-evaluate',
+    async () => await evaluateHosts(nix, hosts, { ...work, limits, signal, onStart, onResult }),
+  );
+}
+
+function tellResult(result: HostResult<unknown>, toplevel: string | undefined, emit: EmitRunEvent): void {
+  const { host, ms } = result;
+  if (result.ok)
+    return emit({ kind: 'host', host, phase: 'evaluated', ms, ...(toplevel !== undefined && { toplevel }) });
+  emit({ kind: 'host', host, phase: 'failed', note: firstLine(result.error.message), ms });
+  const { code } = result.error;
+  emit({
+    kind: 'problem',
+    stage: 'evaluate',
+    host,
+    code,
+    message: `The evaluation of ${host} failed: ${describe(result.error)}`,
+    next:
+      result.error.next ??
+      `See more with: nix eval --show-trace .#nixosConfigurations.${host}.config.system.build.toplevel.drvPath`,
+  });
+}
+
+/** The error and, where Nix gave one, the place in the source below it. */
+function describe(error: SlipwayError): string {
+  const detail = error.facts['detail'];
+  const lines = typeof detail === 'string' ? detail.split('\n').slice(1) : [];
+  const place = lines.map((line) => line.trimEnd()).filter((line) => line !== '');
+  return [error.message, ...place.slice(0, 10)].join('\n  ');
+}
+
+function firstLine(text: string): string {
+  return text.split('\n', 1)[0] ?? '';
+}
+
+function explainFlake(error: unknown): unknown {
+  if (!isCode(error, 'evaluation_failed')) return error;
+  const missing =
+    /does not contain a '\/?flake\.nix'|flake\.nix' does not exist|is not a flake|No such file.*flake\.nix/;
+  const detail = describe(error);
+  if (missing.test(detail))
+    return new SlipwayError('evaluation_failed', 'The commit has no flake.nix at its root.', {
+      next: 'Commit a flake.nix; "git add" it first, since flakes see only what git tracks.',
+      cause: error,
+    });
+  return new SlipwayError('evaluation_failed', `The flake does not evaluate: ${detail}`, {
+    next: 'Repair it, then check with: nix eval .#nixosConfigurations --apply builtins.attrNames',
+    cause: error,
+    facts: error.facts,
+  });
+}

@@ -1,0 +1,136 @@
+// Makes the tree of the release: the source's, with every secret re-encrypted for exactly the hosts that use it.
+// A fleet without secrets gets the source's tree as it is.
+import { readFile } from 'node:fs/promises';
+import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
+import { findObject, type TreeChange, writeBlobs, writeTree } from '../effects/git-tree.ts';
+import { applyRekey, type RekeyOutcome } from '../secrets/apply-rekey.ts';
+import { planSecrets, type SecretsHost } from '../secrets/plan-secrets.ts';
+import type { RekeyPlan } from '../secrets/rekey-plan.ts';
+import { assertNoProblems } from '../secrets/secret-problem.ts';
+import type { SourceTree } from '../secrets/source-tree.ts';
+import { SlipwayError } from '../util/errors.ts';
+import type { HostResult } from './evaluate-hosts.ts';
+import type { FleetFacts } from './fleet-facts.ts';
+import { openGitTree } from './git-source-tree.ts';
+import type { SourceHostFacts } from './host-facts.ts';
+import type { PreviousRelease } from './release-history.ts';
+
+export interface RekeyRequest {
+  readonly mirror: string;
+  readonly fleet: FleetFacts;
+  readonly results: readonly HostResult<SourceHostFacts>[];
+  readonly source: string;
+  readonly previous: PreviousRelease | undefined;
+  readonly identityFile: string | undefined;
+  /** Without an identity, say so instead of failing: a pull request's build has none. */
+  readonly optional: boolean;
+  readonly signal: AbortSignal;
+}
+
+export interface ReleaseTree {
+  /** Id of the tree object in the mirror. */
+  readonly tree: string;
+  /** Absent when the fleet has no secrets. */
+  readonly secrets?: RekeyOutcome;
+}
+
+/** Re-keys and writes the tree. Any problem with any secret fails the whole, with all of them named. */
+export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree | 'identity-needed'> {
+  const { source, previous } = await openTrees(request);
+  const plan = await planReleaseSecrets(request, source, previous);
+  assertNoProblems(plan.problems);
+  if (isWithoutSecrets(plan)) return { tree: await sourceTreeId(request) };
+  if (request.optional && request.identityFile === undefined && needsIdentity(plan)) return 'identity-needed';
+  const identity = await readIdentity(request.identityFile);
+  try {
+    const options = {
+      source,
+      signal: request.signal,
+      ...(previous && { previous }),
+      ...(identity && { identity }),
+    };
+    const secrets = await applyRekey(plan, options);
+    return { tree: await writeReleaseTree(request, secrets), secrets };
+  } finally {
+    identity?.fill(0);
+  }
+}
+
+async function openTrees(
+  request: RekeyRequest,
+): Promise<{ source: SourceTree; previous: SourceTree | undefined }> {
+  const { mirror, previous } = request;
+  const source = await openGitTree(mirror, request.source);
+  return { source, previous: previous && (await openGitTree(mirror, previous.manifest.tree)) };
+}
+
+async function planReleaseSecrets(
+  request: RekeyRequest,
+  source: SourceTree,
+  previous: SourceTree | undefined,
+): Promise<RekeyPlan> {
+  const { fleet } = request;
+  const hosts = request.results.map((result): [string, SecretsHost] => {
+    const config = fleet.hosts.get(result.host);
+    const keys = config === undefined ? [] : publicKeys(config);
+    return [result.host, { publicKeys: keys, secrets: result.ok ? result.value.secrets : undefined }];
+  });
+  return await planSecrets({
+    hosts: Object.fromEntries(hosts),
+    sourceRoot: fleet.sourceRoot,
+    source,
+    rekeyers: rekeyerKeys(fleet.config),
+    ...(previous && { previous }),
+  });
+}
+
+function needsIdentity(plan: RekeyPlan): boolean {
+  return plan.rewrapMacKey || plan.items.some((item) => item.action === 'rekey');
+}
+
+function isWithoutSecrets(plan: RekeyPlan): boolean {
+  return plan.items.length === 0 && plan.remove.length === 0 && plan.previousRecord.secrets.length === 0;
+}
+
+async function sourceTreeId(request: RekeyRequest): Promise<string> {
+  const tree = await findObject(request.mirror, `${request.source}^{tree}`);
+  if (tree !== undefined) return tree;
+  throw new SlipwayError('internal', `The source ${request.source} has no tree.`);
+}
+
+async function readIdentity(file: string | undefined): Promise<Buffer | undefined> {
+  if (file === undefined) return undefined;
+  return await readFile(file).catch((error: unknown) => {
+    throw new SlipwayError('secrets_failed', `The re-key identity ${file} cannot be read.`, {
+      next: 'Check --rekey-identity: the path of an age or SSH private key file.',
+      cause: error,
+    });
+  });
+}
+
+async function writeReleaseTree(request: RekeyRequest, { changes }: RekeyOutcome): Promise<string> {
+  const written = changes.flatMap(({ path, bytes }) => (bytes === undefined ? [] : [{ path, bytes }]));
+  const oids = await writeBlobs(
+    request.mirror,
+    written.map(({ bytes }) => bytes),
+  );
+  const added = written.map(({ path }, index): TreeChange => ({
+    path,
+    oid: oids[index] ?? '',
+    mode: '100644',
+  }));
+  const removed = changes.flatMap(({ path, bytes }): TreeChange[] =>
+    bytes === undefined ? [{ path, remove: true }] : [],
+  );
+  return await writeTree(request.mirror, request.source, [...added, ...removed]);
+}
+
+/** `2 re-keyed, 3 kept`: what became of the secrets, for people. */
+export function describeSecrets(made: ReleaseTree | 'identity-needed'): string {
+  if (made === 'identity-needed') return 'no re-key identity here: the source is built as it is';
+  if (made.secrets === undefined) return 'no secrets';
+  const { rekeyed, reused, removed } = made.secrets.counts;
+  const parts = [`${rekeyed} re-keyed`, `${reused} kept`];
+  if (removed > 0) parts.push(`${removed} unused left out`);
+  return parts.join(', ');
+}

@@ -1,0 +1,73 @@
+// The gates of ../facts/secrets.md D8 before a release with secrets is published: every file opens for exactly its
+// recipients, what the release's own evaluation uses is covered, and the re-key identity can read nothing of it.
+import { readFile } from 'node:fs/promises';
+import { publicKeys } from '../api/fleet-config.ts';
+import type { RekeyOutcome } from '../secrets/apply-rekey.ts';
+import { assertNoProblems } from '../secrets/secret-problem.ts';
+import { findSecretUses } from '../secrets/secret-uses.ts';
+import { sha256Hex, type SourceTree } from '../secrets/source-tree.ts';
+import { verifyRelease, verifyUnreadable } from '../secrets/verify-release.ts';
+import type { HostResult } from './evaluate-hosts.ts';
+import type { FleetFacts } from './fleet-facts.ts';
+import { openGitTree } from './git-source-tree.ts';
+import type { HostFacts } from './host-facts.ts';
+
+export interface VerifyRequest {
+  readonly mirror: string;
+  readonly fleet: FleetFacts;
+  readonly release: string;
+  readonly results: readonly HostResult<HostFacts>[];
+  readonly secrets: RekeyOutcome | undefined;
+  readonly identityFile: string | undefined;
+  readonly signal: AbortSignal;
+}
+
+/** Throws `secrets_failed` with everything that is wrong. */
+export async function verifySecrets(request: VerifyRequest): Promise<void> {
+  const used = request.results.some((result) => result.ok && Object.keys(result.value.secrets).length > 0);
+  if (!used && request.secrets === undefined) return;
+  const tree = await openGitTree(request.mirror, request.release);
+  const { config, hosts } = request.fleet;
+  const found = await findReleaseUses(request, tree);
+  const wrong = await verifyRelease({
+    tree,
+    hostKeys: Object.fromEntries([...hosts].map(([host, settings]) => [host, publicKeys(settings)])),
+    editors: config.secrets.editors,
+    uses: found.uses,
+  });
+  assertNoProblems([...found.problems, ...wrong, ...(await readableByRekeyer(request, tree))]);
+}
+
+async function findReleaseUses(
+  request: VerifyRequest,
+  tree: SourceTree,
+): Promise<ReturnType<typeof findSecretUses>> {
+  const evaluated = request.results.flatMap((result) => (result.ok ? [result] : []));
+  const recorded = request.secrets?.record.secrets ?? [];
+  const files = await tree.read(recorded.map(({ path }) => path));
+  const hashes = recorded.flatMap(({ path }, index): [string, string][] => {
+    const file = files[index];
+    return file === undefined ? [] : [[path, sha256Hex(file)]];
+  });
+  return findSecretUses({
+    hosts: Object.fromEntries(evaluated.map(({ host, value }) => [host, value.secrets])),
+    sourceRoot: evaluated[0]?.value.sourceRoot ?? '',
+    hashes: new Map(hashes),
+    paths: new Set(tree.paths),
+  });
+}
+
+/** Only when something was made anew: what is carried over was tried when it was made. */
+async function readableByRekeyer(
+  request: VerifyRequest,
+  tree: SourceTree,
+): ReturnType<typeof verifyUnreadable> {
+  const { secrets, identityFile, signal } = request;
+  if (secrets === undefined || secrets.counts.rekeyed === 0 || identityFile === undefined) return [];
+  const identity = await readFile(identityFile);
+  try {
+    return await verifyUnreadable(tree, secrets.record, { identity, signal });
+  } finally {
+    identity.fill(0);
+  }
+}

@@ -1,0 +1,52 @@
+# A fleet for the pipeline's tests: what each host is, and how it is broken, stands in fleet.json.
+{
+  outputs =
+    { self }:
+    let
+      fleet = builtins.fromJSON (builtins.readFile ./fleet.json);
+      settingsOf = name: builtins.path {
+        path = ./hosts + "/${name}";
+        name = "${name}-settings";
+      };
+      # Fails on demand; the toplevels of all hosts with `shared` need it.
+      shared = derivation {
+        name = "shared-tool";
+        system = "x86_64-linux";
+        builder = "/bin/sh";
+        args = [ "-c" "echo compiling the shared tool; ${fleet.shared}; echo tool > $out" ];
+        PATH = "/usr/bin:/bin";
+      };
+      makeHost =
+        name: host:
+        let
+          files = builtins.mapAttrs (_: file: { file = ./. + "/${file}"; }) (host.secrets or { });
+          toplevel = derivation {
+            name = "nixos-system-${name}-test";
+            system = host.system or "x86_64-linux";
+            builder = "/bin/sh";
+            args = [
+              "-c"
+              ''
+                echo building ${name}; ${host.build or ":"}
+                mkdir -p $out/bin; echo ${host.system or "x86_64-linux"} > $out/system
+                cp $settings/version $out/version; echo "$secrets" > $out/secrets
+              ''
+            ];
+            PATH = "/usr/bin:/bin";
+            settings = settingsOf name;
+            secrets = builtins.concatStringsSep " " (map (s: "${s.file}") (builtins.attrValues files));
+            tool = if host.shared or false then shared else "";
+          };
+        in
+        {
+          config = if host ? throws then throw host.throws else {
+            age.secrets = files;
+            system.build.toplevel = toplevel;
+          };
+        };
+    in
+    {
+      nixosConfigurations = builtins.mapAttrs makeHost fleet.hosts;
+      inherit (fleet) slipway;
+    };
+}
