@@ -6,25 +6,8 @@ import { secretReference } from './secret-reference.ts';
 const absolutePath = z.string().check(z.regex(/^\/[^\0\n]*$/, 'not an absolute path'));
 const branchName = z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, 'not a branch name'));
 
-/** A name in URLs (/hooks/github/NAME, /NAME/nix-cache-info). */
+/** A name in URLs: /hooks/github/NAME. */
 const slug = z.string().check(z.regex(/^[a-z0-9][a-z0-9-]{0,49}$/, 'not a name (a-z, 0-9 and -)'));
-
-/** First path segments that belong to the server itself, so that no cache may be called so. */
-export const RESERVED_SEGMENTS: readonly string[] = [
-  'api',
-  'hooks',
-  'events',
-  'assets',
-  'healthz',
-  'login',
-  'logout',
-  'metrics',
-  '_api',
-];
-
-const cacheName = slug.check(
-  z.refine((name) => !RESERVED_SEGMENTS.includes(name), 'a word that the server uses itself'),
-);
 
 export const repositoryConfig = z.strictObject({
   name: slug,
@@ -41,13 +24,12 @@ export const repositoryConfig = z.strictObject({
   poll: z._default(z.int().check(z.minimum(0), z.maximum(86_400)), 60),
   /** What signs webhook deliveries; several while a secret is rotated. */
   webhookSecret: z._default(z.union([secretReference, z.array(secretReference)]), []),
-  /** HTTP user name and token that may read and push. */
-  username: z._default(z.string().check(z.regex(/^[A-Za-z0-9._@-]+$/, 'not a user name')), 'slipway'),
-  credentials: z.optional(secretReference),
+  /** File with a token that may read and push over https: the pipeline reads it anew for each connection. */
+  credentials: z.optional(
+    secretReference.check(z.regex(/^(file|credential):/, 'git needs a file: or credential: reference')),
+  ),
   /** Private key file for ssh URLs. */
   sshKey: z.optional(absolutePath),
-  /** Private key file that the pipeline deploys with; default: ssh's own rules. */
-  deployKey: z.optional(absolutePath),
 });
 
 export const serverConfig = z.strictObject({
@@ -60,9 +42,13 @@ export const serverConfig = z.strictObject({
   ),
   /** `local`: this machine sees the status page without a token, others with it. `token`: everybody needs it. */
   view: z._default(z.enum(['local', 'token', 'open']), 'local'),
+  /** Runs of different repositories that go on at once. */
+  parallelRuns: z._default(z.int().check(z.minimum(1), z.maximum(64)), 2),
+  /** Longest time of a run, in seconds. */
+  runTimeout: z._default(z.int().check(z.minimum(60), z.maximum(604_800)), 14_400),
   /** Runs that are kept for each repository. */
   keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
-  caches: z._default(z.array(z.strictObject({ name: cacheName, public: z._default(z.boolean(), false) })), [
+  caches: z._default(z.array(z.strictObject({ name: z.string(), public: z._default(z.boolean(), false) })), [
     { name: 'main', public: false },
   ]),
   repositories: z

@@ -17,6 +17,8 @@ export interface ExecOptions {
   /** Longest run in ms. Default 10 minutes. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
+  /** Time in ms between TERM and KILL. Default 2 s; a program that ends programs of its own needs more than they do. */
+  readonly killGraceMs?: number;
   /** Called for each line of stderr as it arrives. */
   readonly onStderrLine?: (line: string) => void;
   /** Called for each line of stdout as it arrives; stdout is then not collected. */
@@ -144,7 +146,7 @@ class Guard {
     if (this.#tripped) return;
     this.#tripped = new SlipwayError(code, message);
     this.#kill('SIGTERM');
-    this.#killTimer = setTimeout(() => this.#kill('SIGKILL'), KILL_GRACE_MS);
+    this.#killTimer = setTimeout(() => this.#kill('SIGKILL'), this.#options.killGraceMs ?? KILL_GRACE_MS);
   }
 
   #kill(signal: NodeJS.Signals): void {

@@ -31,7 +31,9 @@ async function openWorld(keepRuns = 50): Promise<World> {
   const open = async (): Promise<Fleet> => {
     const database = await openSqliteDatabase(file);
     opened.push(database);
-    const repositories = [{ name: 'homelab', branch: 'main', releaseBranch: 'release' }];
+    const repositories = [
+      { name: 'homelab', branch: 'main', releaseBranch: 'release', credentials: 'file:/x' },
+    ];
     return await openFleet({ database, repositories, keepRuns, now: () => world.clock++ });
   };
   return Object.assign(world, {
@@ -199,6 +201,23 @@ test('Fleet tells watchers of runs, hosts, events and repositories', async () =>
   fleet.recordLook('homelab', { head: A });
   const names = heard.map((message) => message.name);
   assert.deepEqual(names, ['run', 'event', 'event', 'host', 'run', 'repository']);
+});
+
+test('Fleet shows nothing of a repository but its name and branches', async () => {
+  await using world = await openWorld();
+  const { repositories } = await world.fleet.readStatus();
+  assert.deepEqual(repositories, [{ name: 'homelab', branch: 'main', releaseBranch: 'release' }]);
+});
+
+test('Fleet shows the commit that a run really took', async () => {
+  await using world = await openWorld();
+  const { fleet } = world;
+  await fleet.hearOfCommit(news(A));
+  await fleet.claimRun('homelab');
+  await fleet.recordEvents('1', [
+    { kind: 'run-started', at: AT, run: 'x', source: B, branch: 'main', reason: 'push' },
+  ]);
+  assert.equal((await fleet.getRun('1')).commit, B);
 });
 
 test('Fleet refuses what it does not know', async () => {

@@ -66,7 +66,13 @@ export class Fleet {
 
   constructor(options: FleetOptions) {
     this.#database = options.database;
-    this.#repositories = new Map(options.repositories.map((one) => [one.name, { ...one }]));
+    // Only what may be shown: the caller's objects may hold more.
+    const shown = options.repositories.map(({ name, branch, releaseBranch }) => ({
+      name,
+      branch,
+      releaseBranch,
+    }));
+    this.#repositories = new Map(shown.map((one) => [one.name, one]));
     this.#keepRuns = options.keepRuns;
     this.#now = options.now ?? Date.now;
   }
@@ -128,35 +134,22 @@ export class Fleet {
     return runs.runStatusOf(row);
   }
 
-  /** The claimed run goes on with another commit: the branch has moved since it was queued. */
-  async retargetRun(id: string, commit: string, reason: string): Promise<void> {
-    const row = await this.#database.write(
-      async (tx) => await runs.retargetRun(tx, Number(id), { commit, reason }),
-    );
-    if (row) await this.#publishRun(row);
-  }
-
   /** Stores the events, durable when this resolves, and updates the hosts that they are about. */
   async recordEvents(id: string, events: readonly RunEvent[]): Promise<void> {
     const messages: LiveMessage[] = [];
-    let stageChanged = false;
+    let changed = false;
     await this.#database.write(async (tx) => {
       const stored = await appendEvents(tx, Number(id), events);
       messages.push(...stored.map((data) => ({ name: 'event' as const, data })));
       for (const { event } of stored) {
-        if (event.kind === 'stage-started') {
-          await runs.setStage(tx, Number(id), event.stage);
-          stageChanged = true;
-        }
+        if (await runs.followEvent(tx, Number(id), event)) changed = true;
         if (event.kind !== 'host') continue;
-        const change = await updateHost(tx, event.host, event.at, (before) =>
-          hostAfterEvent(before, id, event),
-        );
-        messages.push({ name: 'host', data: change });
+        const data = await updateHost(tx, event.host, event.at, (host) => hostAfterEvent(host, id, event));
+        messages.push({ name: 'host', data });
       }
     });
     this.live.publish(messages);
-    const row = stageChanged ? await runs.findRun(this.#database.read, Number(id)) : undefined;
+    const row = changed ? await runs.findRun(this.#database.read, Number(id)) : undefined;
     if (row) await this.#publishRun(row);
   }
 

@@ -1,7 +1,7 @@
 // Rows of runs: the queue is the table itself, so that it outlives the server.
 import type { Kysely, Selectable, Transaction } from 'kysely';
 import type { RunState, RunStatus } from '../api/fleet-status.ts';
-import type { Stage } from '../api/run-events.ts';
+import type { RunEvent, Stage } from '../api/run-events.ts';
 import type { FleetRunTable } from '../storage/fleet-tables.ts';
 import type { Schema } from '../storage/schema.ts';
 import type { RunFacts, RunTrigger } from './run-decision.ts';
@@ -45,7 +45,7 @@ export async function insertRun(tx: Transaction<Schema>, run: NewRun): Promise<R
     .executeTakeFirstOrThrow();
 }
 
-/** Gives a run that has not begun its work another commit; undefined when it is too late. */
+/** Gives a waiting run another commit; undefined when it is too late. */
 export async function retargetRun(
   tx: Transaction<Schema>,
   id: number,
@@ -55,7 +55,7 @@ export async function retargetRun(
     .updateTable('fleet_run')
     .set({ commit_id: change.commit, reason: change.reason })
     .where('id', '=', id)
-    .where('state', 'in', ['queued', 'running'])
+    .where('state', '=', 'queued')
     .returningAll()
     .executeTakeFirst();
 }
@@ -84,8 +84,18 @@ export async function claimRun(
     .executeTakeFirst();
 }
 
-export async function setStage(tx: Transaction<Schema>, id: number, stage: Stage): Promise<void> {
-  await tx.updateTable('fleet_run').set({ stage }).where('id', '=', id).execute();
+/** What an event changes in its run's row; whether it changed anything. */
+export async function followEvent(tx: Transaction<Schema>, id: number, event: RunEvent): Promise<boolean> {
+  const change = changeBy(event);
+  if (change === undefined) return false;
+  await tx.updateTable('fleet_run').set(change).where('id', '=', id).execute();
+  return true;
+}
+
+/** The run takes the branch's tip at its start: by then it may have moved on from what was queued. */
+function changeBy(event: RunEvent): { stage: Stage } | { commit_id: string } | undefined {
+  if (event.kind === 'stage-started') return { stage: event.stage };
+  return event.kind === 'run-started' ? { commit_id: event.source } : undefined;
 }
 
 /** Ends a run; a run that has ended already stays as it is (undefined). */

@@ -42,6 +42,7 @@ export function createCacheHandler(
   return async (request, response) => {
     const url = parseCacheUrl(request.url ?? '');
     if (url === undefined) return false;
+    request.socket.setTimeout(0); // transfers have their own limits on stalls; the API's idle limit is not theirs
     try {
       const method = methodOf(request);
       const { cache, caller } = await admit(options, request, url.cacheName);

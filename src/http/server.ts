@@ -52,10 +52,12 @@ interface Listener {
 }
 
 async function openListener(address: ListenAddress, options: ServerOptions): Promise<Listener> {
+  const handle = newRequestHandler(address, options);
   const server = createServer(
     { keepAlive: true, noDelay: true, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS },
-    newRequestHandler(address, options),
+    handle,
   );
+  server.on('checkContinue', handle); // the cache refuses an upload before its body is sent
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   server.maxConnections = MAX_CONNECTIONS;
   server.on('clientError', refuseBrokenRequest);
@@ -83,7 +85,9 @@ function newRequestHandler(
 
   async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
     if (options.cache && (await options.cache(request, response))) return;
+    if (request.headers.expect !== undefined) response.writeContinue();
     request.socket.setTimeout(API_IDLE_MS);
+    if (request.headers.expect !== undefined) response.writeContinue();
     await answerByApp(request, response);
   }
 }

@@ -1,0 +1,111 @@
+// Composition root of the server part, used by `serve` and `up`: data directory, caches, fleet, HTTP. It starts no
+// process; what does (poller, pipeline) is put beside it by `up`.
+import { chmod, mkdir } from 'node:fs/promises';
+import { openTokenRegistry } from '../auth/token-registry.ts';
+import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
+import { isCacheName } from '../cache/cache-registry.ts';
+import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
+import { readSecretReference } from '../effects/secret-reference.ts';
+import { openFleet, type Fleet } from '../fleet/fleet.ts';
+import { createApp } from '../http/app.ts';
+import { createCacheHandler } from '../http/cache-handler.ts';
+import { parseListenAddress } from '../http/listen-address.ts';
+import { readPageAssets } from '../http/page-assets.ts';
+import { openServer } from '../http/server.ts';
+import { ViewAccess } from '../http/view-access.ts';
+import { publicKeyOf } from '../nix/signature.ts';
+import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
+import { lockDirectory } from '../storage/directory-lock.ts';
+import { openSqliteDatabase } from '../storage/sqlite-database.ts';
+import { SlipwayError } from '../util/errors.ts';
+import { dataPaths, type DataPaths } from './data-directory.ts';
+import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
+
+export interface ControlPlane extends AsyncDisposable {
+  readonly paths: DataPaths;
+  readonly keys: ServerKeys;
+  readonly fleet: Fleet;
+  /** Where it really listens. */
+  readonly urls: readonly string[];
+  /** How hosts and the pipeline reach it. */
+  readonly publicUrl: string;
+  readonly caches: readonly CacheView[];
+}
+
+export interface CacheView {
+  readonly name: string;
+  readonly publicKeys: readonly string[];
+}
+
+/** Opens everything or nothing. `onError` hears what no client may hear. */
+export async function openControlPlane(
+  config: ServerConfig,
+  onError: (error: unknown) => void,
+): Promise<ControlPlane> {
+  await using opening = new AsyncDisposableStack();
+  const paths = await openDataDirectory(config.data);
+  opening.use(lockDirectory(paths.root));
+  const database = opening.use(await openSqliteDatabase(paths.database));
+  const tokens = opening.use(openTokenRegistry(database));
+  const blobs = await openDiskBlobStore(paths.packs);
+  const cache = opening.use(openBinaryCache({ database, blobs, keysDirectory: paths.keys }));
+  const keys = await ensureServerKeys(paths.keys, tokens);
+  const caches = await ensureCaches(cache, config);
+  const { repositories, keepRuns } = config;
+  const fleet = await openFleet({ database, repositories, keepRuns });
+  const closing = opening.adopt(new AbortController(), (controller) => controller.abort());
+  const app = createApp({
+    fleet,
+    tokens,
+    access: new ViewAccess(config.view, tokens),
+    closing: closing.signal,
+    assets: await readPageAssets(),
+    readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
+    onError,
+  });
+  const listen = config.listen.map(parseListenAddress);
+  const cacheHandler = createCacheHandler({ cache, tokens, onError });
+  const server = await openServer({ listen, app, cache: cacheHandler, onError });
+  const open = opening.move();
+  return {
+    paths,
+    keys,
+    fleet,
+    urls: server.urls,
+    publicUrl: config.publicUrl ?? server.urls.find((url) => url.startsWith('http')) ?? server.urls[0] ?? '',
+    caches,
+    [Symbol.asyncDispose]: async () => {
+      closing.abort(); // the live views end first: the server waits for requests that are under way
+      await server[Symbol.asyncDispose]();
+      await open.disposeAsync();
+    },
+  };
+}
+
+async function openDataDirectory(directory: string): Promise<DataPaths> {
+  const paths = dataPaths(directory);
+  await mkdir(paths.root, { recursive: true, mode: 0o700 });
+  await chmod(paths.root, 0o700);
+  return paths;
+}
+
+async function ensureCaches({ caches, keys }: BinaryCache, config: ServerConfig): Promise<CacheView[]> {
+  for (const { name, public: isPublic } of config.caches) {
+    if (isCacheName(name) && (await caches.find(name))) continue;
+    await caches.create({ name, isPublic, priority: 30, storeDir: '/nix/store', closed: true });
+  }
+  const views = (await caches.list()).map(async ({ name }) => ({
+    name,
+    publicKeys: (await keys.get(name)).map(publicKeyOf),
+  }));
+  return await Promise.all(views);
+}
+
+/** Without a secret of its own, a repository's webhook is signed with the one that the first start made. */
+async function readSecrets(config: ServerConfig, keys: ServerKeys, name: string): Promise<string[]> {
+  const repository = config.repositories.find((one) => one.name === name);
+  if (!repository) throw new SlipwayError('not_found', `There is no repository called ${name}.`);
+  const given = webhookSecrets(repository);
+  const references = given.length > 0 ? given : [`file:${keys.webhookSecretFile}`];
+  return await Promise.all(references.map(async (reference) => await readSecretReference(reference)));
+}
