@@ -71,6 +71,16 @@ export async function realisePaths(
   return result.code;
 }
 
+/** Keeps valid store paths from the garbage collector for as long as the links `prefix`, `prefix-2`, … exist. */
+export async function rootPaths(
+  nix: Nix,
+  paths: readonly string[],
+  prefix: string,
+  signal?: AbortSignal,
+): Promise<void> {
+  await nixStore(nix, ['--realise', ...paths, '--add-root', prefix, '--indirect'], signal);
+}
+
 /** Those of the store paths that are not valid in the local store. */
 export async function findInvalidPaths(
   nix: Nix,

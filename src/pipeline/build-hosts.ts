@@ -6,8 +6,11 @@ import {
   findInvalidPaths,
   type Nix,
   readRequisites,
+  rootPaths,
   realisePaths,
 } from '../effects/nix-cli.ts';
+import { mkdir } from 'node:fs/promises';
+import { join } from 'node:path';
 import { SlipwayError } from '../util/errors.ts';
 import { BuildLog, derivationName } from './build-log.ts';
 import type { HostPlan } from './plan-release.ts';
@@ -23,6 +26,8 @@ export interface BuildContext {
   readonly nix: Nix;
   readonly recorder: RunRecorder;
   readonly signal: AbortSignal;
+  /** A new folder for links that keep what was built from the garbage collector until hosts have it. */
+  readonly rootsFolder: string;
   /** The command that repeats a host's build elsewhere. */
   readonly reproduce: (host: string) => string;
 }
@@ -37,6 +42,7 @@ export async function buildHosts(plans: readonly HostPlan[], context: BuildConte
     plans.filter((plan) => plan.kind === 'deferred'),
     context,
   );
+  if (builds.length > failures.size || fetched.size > 0) await keep(plans, context);
   return plans.map((plan) => {
     const error = failures.get(plan.host);
     if (error !== undefined) return { kind: 'failed', host: plan.host, error };
@@ -67,6 +73,18 @@ async function buildAll(
   for (const build of absent)
     if (!failed.includes(build)) recorder.emit({ ...hostEvent(build, 'built'), ms });
   return await explainFailures(failed, log, context);
+}
+
+/** Roots for the whole release, as far as this store has it: unchanged hosts' toplevels would go otherwise. */
+async function keep(plans: readonly HostPlan[], context: BuildContext): Promise<void> {
+  const { nix, rootsFolder, signal, recorder } = context;
+  const wanted = plans.filter((plan) => plan.kind !== 'failed');
+  const absent = await selectInvalid(wanted, context);
+  const paths = wanted.filter((plan) => !absent.includes(plan)).map(({ facts }) => facts.outPath);
+  if (paths.length === 0) return;
+  await mkdir(rootsFolder, { recursive: true });
+  const prefix = join(rootsFolder, 'toplevel');
+  await recorder.outside('nix-build', async () => await rootPaths(nix, [...new Set(paths)], prefix, signal));
 }
 
 /** A foreign system's toplevel may be in a cache already, for instance because the host itself pushed it. */

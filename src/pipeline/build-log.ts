@@ -64,6 +64,8 @@ export class BuildLog {
       .join('\n')
       .replace(/^error: /, '');
     if (level === 0) this.#failed(text);
+    // What is built gets its root afterwards, all at once: see build-hosts.ts.
+    if (text.includes('--add-root')) return;
     if (level <= 1) this.#sink.onLine(text.split('\n', 1)[0] ?? '', undefined);
   }
 

@@ -16,6 +16,8 @@ export interface RunContext {
   readonly signal: AbortSignal;
   readonly nix: Nix;
   readonly mirror: string;
+  /** Where this run's GC roots go. */
+  readonly rootsFolder: string;
   readonly source: FlakeSource;
   /** Signs the manifest; present whenever the goal is to publish. */
   readonly key: SecretKey | undefined;

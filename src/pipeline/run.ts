@@ -2,12 +2,15 @@
 // Every run ends: done, nothing to do (with the reason), or failed with its cause. Until `publish` nothing outside
 // the state folder has changed; what a killed run leaves there is removed when the next one begins.
 import { readFile } from 'node:fs/promises';
+import { join } from 'node:path';
 import { createDeployId } from '../deploy/deploy-id.ts';
 import { openNix } from '../effects/nix-cli.ts';
+import type { NixSettings } from '../effects/nix-config.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import { parseSecretKey, type SecretKey } from '../nix/signature.ts';
 import { asSlipwayError, SlipwayError } from '../util/errors.ts';
 import { deployHosts } from './deploy-hosts.ts';
+import { fetchToplevels } from './fetch-toplevels.ts';
 import { fetchSource, fetchTips } from './fetch-source.ts';
 import { makeRelease } from './make-release.ts';
 import { planWaves } from './plan-waves.ts';
@@ -69,13 +72,14 @@ async function runStages(
     signal,
     onWait: () => recorder.emit({ kind: 'log', stage: 'evaluate', line: 'waiting for another run to end' }),
   });
-  const { mirror } = workspace;
+  const { mirror, roots } = workspace;
   const fetched = await fetchSource(mirror, options, signal);
   const { source } = fetched;
   const { reason, sourceBranch: branch } = options;
   recorder.emit({ kind: 'run-started', run, source: source.commit, branch, reason });
-  const nix = openNix(options.nix);
-  const context = { run, options, recorder, signal, nix, mirror, source, key };
+  const nix = openNix(nixSettings(options));
+  const rootsFolder = join(roots, run);
+  const context = { run, options, recorder, signal, nix, mirror, rootsFolder, source, key };
   const standing = await releaseWithRetry(context, fetched.tips);
   return 'fleet' in standing ? await rollOut(standing, context) : standing;
 }
@@ -106,11 +110,14 @@ async function rollOut(standing: Standing, context: RunContext): Promise<RunEnd>
     context.recorder.skip('deploy', 'not asked for');
     return { kind, note, manifest, failures };
   }
-  const { recorder, signal, options } = context;
+  const { recorder, signal, options, nix } = context;
   const jobs = options.deployJobs ?? DEPLOY_JOBS;
   const result = await recorder.stage(
     'deploy',
-    async () => await deployHosts(waves, { deployer, recorder, signal, jobs }),
+    async () => {
+      const ready = await fetchToplevels(waves, { nix, recorder, signal, before });
+      return await deployHosts(ready, { deployer, recorder, signal, jobs });
+    },
     ({ committed }) => (committed.length > 0 ? `${committed.join(', ')} committed` : undefined),
   );
   const brought = result.committed.length > 0 ? ` Brought to it: ${result.committed.join(', ')}.` : '';
@@ -119,6 +126,18 @@ async function rollOut(standing: Standing, context: RunContext): Promise<RunEnd>
     note: `${note}${brought}`,
     manifest,
     failures: new Map([...failures, ...result.failures]),
+  };
+}
+
+/** The given caches serve too: what they have need not be built. One that is down must not fail the build. */
+function nixSettings({ nix, caches }: RunOptions): NixSettings {
+  const known = (caches ?? []).filter(({ url, publicKeys }) => /^https?:/.test(url) && publicKeys.length > 0);
+  if (known.length === 0) return nix ?? {};
+  return {
+    ...nix,
+    substituters: [...(nix?.substituters ?? []), ...known.map(({ url }) => url)],
+    trustedPublicKeys: [...(nix?.trustedPublicKeys ?? []), ...known.flatMap(({ publicKeys }) => publicKeys)],
+    extra: { fallback: 'true', 'connect-timeout': '5', ...nix?.extra },
   };
 }
 
