@@ -106,7 +106,6 @@ export type RepositoryStatus = z.infer<typeof repositoryStatus>;
 export type StoredEvent = z.infer<typeof storedEvent>;
 export type FleetStatus = z.infer<typeof fleetStatus>;
 export type EventPage = z.infer<typeof eventPage>;
-export type RunRequest = z.infer<typeof runRequest>;
 export type RunAnswer = z.infer<typeof runAnswer>;
 
 /** One message of GET /events: its SSE event name, and the data. Only `event` messages carry an SSE id. */

@@ -42,6 +42,7 @@ export async function openControlPlane(
   config: ServerConfig,
   onError: (error: unknown) => void,
 ): Promise<ControlPlane> {
+  const listen = config.listen.map(parseListenAddress);
   await using opening = new AsyncDisposableStack();
   const paths = await openDataDirectory(config.data);
   opening.use(lockDirectory(paths.root));
@@ -63,7 +64,6 @@ export async function openControlPlane(
     readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
     onError,
   });
-  const listen = config.listen.map(parseListenAddress);
   const cacheHandler = createCacheHandler({ cache, tokens, onError });
   const server = await openServer({ listen, app, cache: cacheHandler, onError });
   const open = opening.move();
