@@ -19,7 +19,6 @@ import { longestTrial, planIntent } from './trial-intent.ts';
 
 const RECONNECT_PAUSE_MS = 1_000;
 const CONFIRM_PAUSE_MS = 1_000;
-const CANCEL_TIMEOUT_MS = 10_000;
 
 /** What a deploy would do; nothing is changed. */
 export async function planDeployToHost(host: Host, request: DeployRequest): Promise<DeployPlan> {
@@ -115,7 +114,7 @@ class PushTrial {
   readonly #intent: DeployIntent;
   readonly #token: string | undefined;
   readonly #progress: DeployProgress;
-  #confirming: Promise<void> | undefined;
+  #confirming = false;
 
   constructor(host: Host, intent: DeployIntent, token: string | undefined, progress: DeployProgress) {
     this.#host = host;
@@ -138,7 +137,8 @@ class PushTrial {
 
   /** Watches until the end; reconnects for as long as the trial can last. */
   async follow(signal: AbortSignal | undefined): Promise<DeployState> {
-    const limit = deadline(longestTrial(this.#intent) * 1000, signal);
+    const ended = new AbortController();
+    const limit = deadline(longestTrial(this.#intent) * 1000, signal, ended.signal);
     let host = this.#host;
     for (;;) {
       try {
@@ -147,7 +147,7 @@ class PushTrial {
           onLog: (line: string) => this.#progress.log(line),
         };
         const state = await watchTrial(host, this.#intent, watcher, limit);
-        await this.#confirming;
+        ended.abort();
         return state;
       } catch (error) {
         if (!isCode(error, 'host_unreachable') || limit.aborted) throw error;
@@ -159,25 +159,16 @@ class PushTrial {
   }
 
   async cancel(): Promise<void> {
-    const signal = deadline(CANCEL_TIMEOUT_MS);
-    const rejected = rejectTrial(
-      this.#host.fresh(),
-      this.#intent.id,
-      'cancelled',
-      'Cancelled by the client.',
-    );
+    const host = this.#host.fresh();
     // Best effort: a host that does not hear of it rolls back for want of a confirmation.
-    await Promise.race([
-      rejected.catch(() => undefined),
-      sleep(CANCEL_TIMEOUT_MS, signal).catch(() => undefined),
-    ]);
+    await rejectTrial(host, this.#intent.id, 'cancelled', 'Cancelled by the client.').catch(() => undefined);
   }
 
   #see(state: DeployState, limit: AbortSignal): void {
     this.#progress.state(state);
-    if (state.phase === 'AWAIT_CONFIRM' && this.#token !== undefined) {
-      this.#confirming ??= this.#confirm(this.#token, limit);
-    }
+    if (state.phase !== 'AWAIT_CONFIRM' || this.#token === undefined || this.#confirming) return;
+    this.#confirming = true;
+    void this.#confirm(this.#token, limit);
   }
 
   /** A new connection, and a new one again, until the host has heard us or time is up: then the host decides. */
