@@ -146,7 +146,7 @@ async function readSigningKey(options: RunOptions): Promise<SecretKey | undefine
   if (options.signingKeyFile === undefined) {
     if (!publishes) return undefined;
     throw new SlipwayError('invalid', 'A release needs a key that signs it.', {
-      next: 'Make one with "nix key generate-secret-key --key-name fleet-1 > release.key", give it with --signing-key release.key.',
+      next: 'Make one with "nix key generate-secret --key-name fleet-1 > release.key", give it with --signing-key release.key.',
     });
   }
   const file = options.signingKeyFile;
