@@ -1,6 +1,7 @@
 // The Nix commands that the pipeline needs, in forms that every Nix from 2.8 on understands: `nix eval --expr` with
 // builtins.getFlake, and the stable `nix-store` for everything that touches the store. No output formats that moved.
 import { SlipwayError } from '../util/errors.ts';
+import { dieWithParent } from './die-with-parent.ts';
 import { exec, type ExecOptions, type ExecResult } from './exec.ts';
 import { formatNixConfig, type NixSettings } from './nix-config.ts';
 import { parseNixError } from './nix-error.ts';
@@ -42,7 +43,7 @@ export async function evaluateNix(
   options: EvaluateOptions = {},
 ): Promise<unknown> {
   using guard = new MemoryGuard(options.memoryLimit);
-  const result = await exec(['nix', 'eval', '--json', '--expr', expression], {
+  const result = await exec(dieWithParent(['nix', 'eval', '--json', '--expr', expression]), {
     env: nix.env,
     timeoutMs: options.timeoutMs ?? EVALUATE_TIMEOUT_MS,
     signal: guard.signal(options.signal),
@@ -62,7 +63,7 @@ export async function realisePaths(
   options: RealiseOptions,
 ): Promise<number> {
   const flags = ['--keep-going', '--log-format', 'internal-json', '-v'];
-  const result = await exec(['nix-store', '--realise', ...paths, ...flags], {
+  const result = await exec(dieWithParent(['nix-store', '--realise', ...paths, ...flags]), {
     env: nix.env,
     timeoutMs: options.timeoutMs ?? REALISE_TIMEOUT_MS,
     onStderrLine: options.onLine,
@@ -131,7 +132,7 @@ export async function copyClosures(
   paths: readonly string[],
   options: RealiseOptions,
 ): Promise<void> {
-  const result = await exec(['nix', 'copy', '--to', storeUrl, ...paths], {
+  const result = await exec(dieWithParent(['nix', 'copy', '--to', storeUrl, ...paths]), {
     env: nix.env,
     timeoutMs: options.timeoutMs ?? REALISE_TIMEOUT_MS,
     onStderrLine: options.onLine,

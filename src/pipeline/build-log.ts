@@ -70,7 +70,8 @@ export class BuildLog {
   }
 
   #failed(text: string): void {
-    if (/dependenc(y|ies)/.test(text.split('; last', 1)[0] ?? '')) return;
+    const [first = ''] = text.split('; last', 1);
+    if (/dependenc(y|ies)/.test(first) || first.startsWith('build of ')) return;
     const [, drvPath] = /'(\/nix\/store\/[^']+\.drv)'/.exec(text) ?? [];
     if (drvPath === undefined || this.#failures.has(drvPath)) return;
     const reason = text.split(/\n|; last \d+ log lines/, 1)[0] ?? '';
