@@ -10,7 +10,7 @@ import { openFleet, type Fleet } from '../fleet/fleet.ts';
 import { createApp } from '../http/app.ts';
 import { createCacheHandler } from '../http/cache-handler.ts';
 import { parseListenAddress } from '../http/listen-address.ts';
-import { readPageAssets } from '../http/page-assets.ts';
+import { openPageAssets } from '../http/page-assets.ts';
 import { openServer } from '../http/server.ts';
 import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
@@ -60,7 +60,7 @@ export async function openControlPlane(
     tokens,
     access: new ViewAccess(config.view, tokens),
     closing: closing.signal,
-    assets: await readPageAssets(),
+    findAsset: openPageAssets(),
     readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
     onError,
   });

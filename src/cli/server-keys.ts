@@ -4,7 +4,6 @@
 import { chmod, mkdir, open, readFile } from 'node:fs/promises';
 import { randomBytes } from 'node:crypto';
 import { join } from 'node:path';
-import { generateX25519Identity, identityToRecipient } from 'age-encryption';
 import { parseScope } from '../auth/scope.ts';
 import { parseToken } from '../auth/token.ts';
 import type { TokenRegistry } from '../auth/token-registry.ts';
@@ -42,7 +41,7 @@ export async function ensureServerKeys(folder: string, tokens: TokenRegistry): P
     releaseKeyFile: file('release-signing.key'),
     releasePublicKey: publicKeyOf(parseSecretKey(releaseKey)),
     rekeyIdentityFile: file('rekey.key'),
-    rekeyRecipient: await identityToRecipient(identityIn(identity)),
+    rekeyRecipient: await recipientOf(identity),
     webhookSecretFile: file('webhook.secret'),
     adminTokenFile: file('admin.token'),
     viewTokenFile: file('view.token'),
@@ -52,13 +51,20 @@ export async function ensureServerKeys(folder: string, tokens: TokenRegistry): P
 
 /** As age-keygen writes it: comments, then the secret. */
 async function newAgeIdentity(): Promise<string> {
+  const { generateX25519Identity, identityToRecipient } = await import('age-encryption');
   const identity = await generateX25519Identity();
-  return `# public key: ${await identityToRecipient(identity)}\n${identity}`;
+  return `${PUBLIC_KEY_COMMENT}${await identityToRecipient(identity)}\n${identity}`;
 }
 
-function identityIn(text: string): string {
-  const line = text.split('\n').find((one) => one.startsWith('AGE-SECRET-KEY-'));
-  if (line !== undefined) return line.trim();
+const PUBLIC_KEY_COMMENT = '# public key: ';
+
+/** From the comment, so that a server does not load all of age; a file without one is asked itself. */
+async function recipientOf(file: string): Promise<string> {
+  const lines = file.split('\n').map((line) => line.trim());
+  const comment = lines.find((line) => line.startsWith(PUBLIC_KEY_COMMENT));
+  if (comment !== undefined) return comment.slice(PUBLIC_KEY_COMMENT.length);
+  const identity = lines.find((line) => line.startsWith('AGE-SECRET-KEY-'));
+  if (identity !== undefined) return await (await import('age-encryption')).identityToRecipient(identity);
   throw new SlipwayError('invalid', 'keys/rekey.key holds no age identity.', {
     next: 'Restore it from a backup; without it no secret can be re-keyed.',
   });

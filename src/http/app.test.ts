@@ -10,7 +10,7 @@ import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openFleet, type Fleet } from '../fleet/fleet.ts';
 import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { createApp } from './app.ts';
-import { readPageAssets } from './page-assets.ts';
+import { openPageAssets } from './page-assets.ts';
 import { ViewAccess, type ViewPolicy } from './view-access.ts';
 
 const A = 'a'.repeat(40);
@@ -44,7 +44,7 @@ async function openWorld(policy: ViewPolicy = 'local'): Promise<World> {
     access: new ViewAccess(policy, tokens),
     closing: closing.signal,
     heartbeatMs: 20,
-    assets: await readPageAssets(),
+    findAsset: openPageAssets(),
     readWebhookSecrets: () => Promise.resolve([SECRET]),
     onError: (error) => errors.push(error),
   });

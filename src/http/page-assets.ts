@@ -1,7 +1,7 @@
 // The files of the status page, from src/web. Browser code is TypeScript that Node turns into JavaScript by erasing its
 // types, as it does with our own: no build step, nothing to go stale. Browsers load it as ES modules.
 import { createHash } from 'node:crypto';
-import { readdir, readFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { stripTypeScriptTypes } from 'node:module';
 import path from 'node:path';
 
@@ -20,17 +20,27 @@ const CONTENT_TYPES: Readonly<Record<string, string>> = {
 
 const WEB = path.join(import.meta.dirname, '../web');
 
-/** All files by name; tests and the compiler's settings are none of a browser's business. */
-export async function readPageAssets(folder = WEB): Promise<ReadonlyMap<string, Asset>> {
-  const names = (await readdir(folder)).filter(
-    (name) => CONTENT_TYPES[path.extname(name)] !== undefined && !name.endsWith('.test.ts'),
-  );
-  const assets = names.map(async (name) => [name, await readAsset(path.join(folder, name))] as const);
-  return new Map(await Promise.all(assets));
+/** Finds a file of the page by name; undefined for what is none of a browser's business. */
+export type FindAsset = (name: string) => Promise<Asset | undefined>;
+
+/** Reads each file when it is first asked for: a server that nobody looks at never loads the eraser of types. */
+export function openPageAssets(folder = WEB): FindAsset {
+  const known = new Map<string, Asset>();
+  return async (name) => {
+    const asset = known.get(name) ?? (isPublic(name) ? await readAsset(path.join(folder, name)) : undefined);
+    if (asset) known.set(name, asset); // names that lead nowhere are not remembered: anybody can make them up
+    return asset;
+  };
 }
 
-async function readAsset(file: string): Promise<Asset> {
-  const text = await readFile(file, 'utf8');
+/** Plain names only; tests and the compiler's settings stay out. */
+function isPublic(name: string): boolean {
+  return /^[a-z][a-z-]*\.(html|css|ts|svg)$/.test(name);
+}
+
+async function readAsset(file: string): Promise<Asset | undefined> {
+  const text = await readFile(file, 'utf8').catch(() => undefined);
+  if (text === undefined) return undefined;
   const extension = path.extname(file);
   const body = extension === '.ts' ? eraseTypes(text) : text;
   const etag = `"${createHash('sha256').update(body).digest('base64url').slice(0, 22)}"`;

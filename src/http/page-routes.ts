@@ -1,24 +1,24 @@
 // The status page, its files, and logging in to it.
 import { Hono } from 'hono';
-import type { Asset } from './page-assets.ts';
+import type { Asset, FindAsset } from './page-assets.ts';
 import type { AppContext, AppEnv } from './peer.ts';
 import { readBody } from './request-body.ts';
 import type { ViewAccess } from './view-access.ts';
 
 export interface PageParts {
   readonly access: ViewAccess;
-  readonly assets: ReadonlyMap<string, Asset>;
+  readonly findAsset: FindAsset;
 }
 
 const MAX_FORM = 4 * 1024;
 
-export function pageRoutes({ access, assets }: PageParts): Hono<AppEnv> {
+export function pageRoutes({ access, findAsset }: PageParts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
   app.get('/', async (c) => {
     if (!(await access.mayView(c))) return c.redirect('/login', 303);
-    return answerAsset(c, assets.get('index.html'));
+    return answerAsset(c, await findAsset('index.html'));
   });
-  app.get('/login', (c) => answerAsset(c, assets.get('login.html')));
+  app.get('/login', async (c) => answerAsset(c, await findAsset('login.html')));
   app.post('/login', async (c) => {
     const token = isOwnForm(c) ? await readToken(c) : '';
     if (await access.logIn(c, token)) return c.redirect('/', 303);
@@ -28,7 +28,7 @@ export function pageRoutes({ access, assets }: PageParts): Hono<AppEnv> {
     if (isOwnForm(c)) access.logOut(c);
     return c.redirect('/login', 303);
   });
-  app.get('/assets/:name', (c) => answerAsset(c, assets.get(c.req.param('name'))));
+  app.get('/assets/:name', async (c) => answerAsset(c, await findAsset(c.req.param('name'))));
   return app;
 }
 

@@ -11,7 +11,7 @@ import { openTokenRegistry } from '../../src/auth/token-registry.ts';
 import { openFleet, type Fleet } from '../../src/fleet/fleet.ts';
 import { createApp } from '../../src/http/app.ts';
 import { parseListenAddress } from '../../src/http/listen-address.ts';
-import { readPageAssets } from '../../src/http/page-assets.ts';
+import { openPageAssets } from '../../src/http/page-assets.ts';
 import { openServer, type OpenServer } from '../../src/http/server.ts';
 import { ViewAccess } from '../../src/http/view-access.ts';
 import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
@@ -38,7 +38,6 @@ async function openWorld(width = 1280): Promise<World> {
   const tokens = openTokenRegistry(database);
   const repositories = [{ name: 'homelab', branch: 'main', releaseBranch: 'release' }];
   const fleet = await openFleet({ database, repositories, keepRuns: 10 });
-  const assets = await readPageAssets();
   let closing = new AbortController();
   const listen = async (address: string): Promise<OpenServer> => {
     closing = new AbortController();
@@ -47,7 +46,7 @@ async function openWorld(width = 1280): Promise<World> {
       tokens,
       access: new ViewAccess('local', tokens),
       closing: closing.signal,
-      assets,
+      findAsset: openPageAssets(),
       readWebhookSecrets: () => Promise.resolve(['x']),
       onError: (error) => complaints.push(String(error)),
     });
