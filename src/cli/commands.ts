@@ -1,14 +1,5 @@
 // The table of commands: name, summary, and where the command lives. One line a command, in the order of `--help`.
-import type { Command } from 'commander';
-import type { CliIo } from './cli-io.ts';
-
-type Register = (program: Command, io: CliIo) => void;
-
-export interface CommandEntry {
-  readonly name: string;
-  readonly summary: string;
-  readonly load: () => Promise<Register>;
-}
+import type { CommandEntry } from './command-entry.ts';
 
 export const COMMANDS: readonly CommandEntry[] = [
   {
@@ -84,6 +75,6 @@ export const COMMANDS: readonly CommandEntry[] = [
   {
     name: 'completion',
     summary: 'Print completions for a shell',
-    load: async () => (await import('./completion-command.ts')).registerCompletion,
+    load: async () => (await import('./completion-command.ts')).completionFor(COMMANDS),
   },
 ];

@@ -1,7 +1,7 @@
 // `slipway completion SHELL`: completions made from the commands themselves, so that they cannot go stale.
 import { Argument, type Command } from 'commander';
 import type { CliIo } from './cli-io.ts';
-import { COMMANDS } from './commands.ts';
+import type { CommandEntry, RegisterCommand } from './command-entry.ts';
 
 interface Words {
   /** `''` for the program, `ci` for a command, `ci run` for a command below it. */
@@ -9,21 +9,30 @@ interface Words {
   readonly words: readonly string[];
 }
 
-export function registerCompletion(program: Command, io: CliIo): void {
+/** The completion command for a table of commands. */
+export function completionFor(commands: readonly CommandEntry[]): RegisterCommand {
+  return (program, io) => registerCompletion(program, io, commands);
+}
+
+function registerCompletion(program: Command, io: CliIo, commands: readonly CommandEntry[]): void {
   program
     .command('completion')
     .description('Print completions for a shell')
     .addArgument(new Argument('<shell>').choices(['bash', 'zsh', 'fish']))
     .addHelpText('after', '\nExample:\n  slipway completion bash > /etc/bash_completion.d/slipway')
     .action(async (shell: 'bash' | 'zsh' | 'fish') => {
-      const table = await collectWords(program, io);
+      const table = await collectWords(program, io, commands);
       io.stdout(shell === 'fish' ? fishScript(table) : bashScript(table, shell === 'zsh'));
     });
 }
 
-async function collectWords(program: Command, io: CliIo): Promise<Words[]> {
+async function collectWords(
+  program: Command,
+  io: CliIo,
+  commands: readonly CommandEntry[],
+): Promise<Words[]> {
   const tree = program.createCommand(program.name());
-  for (const entry of COMMANDS) (await entry.load())(tree, io);
+  for (const entry of commands) (await entry.load())(tree, io);
   return wordsBelow(tree, '');
 }
 

@@ -8,7 +8,7 @@ import type { Cache } from '../cache/cache-registry.ts';
 import { SlipwayError, asSlipwayError } from '../util/errors.ts';
 import { answerCacheFailure } from './cache-failure.ts';
 import { readFromCache } from './cache-read.ts';
-import { parseCacheUrl, type CacheRoute } from './cache-route.ts';
+import { parseCacheUrl } from './cache-route.ts';
 import { writeToCache } from './cache-write.ts';
 
 export interface CacheHandlerOptions {
@@ -18,15 +18,6 @@ export interface CacheHandlerOptions {
   readonly onError: (error: unknown) => void;
   /** Most bytes of one NAR, decompressed. Default 256 GiB. */
   readonly maxNarSize?: number;
-}
-
-/** One request of a caller who may make it. */
-export interface CacheRequest {
-  readonly cache: Cache;
-  readonly route: CacheRoute;
-  readonly caller: Caller | undefined;
-  readonly request: IncomingMessage;
-  readonly response: ServerResponse;
 }
 
 const MAX_NAR_SIZE = 256 * 2 ** 30;

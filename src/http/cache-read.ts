@@ -5,7 +5,7 @@ import type { BinaryCache } from '../cache/binary-cache.ts';
 import type { Cache } from '../cache/cache-registry.ts';
 import type { Encoding } from '../cache/content-reader.ts';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-handler.ts';
+import type { CacheRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
 import { sendBody } from './send-body.ts';
 

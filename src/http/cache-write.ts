@@ -2,7 +2,7 @@
 import type { BinaryCache } from '../cache/binary-cache.ts';
 import { MAX_NARINFO_BYTES } from '../nix/narinfo.ts';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-handler.ts';
+import type { CacheRequest } from './cache-request.ts';
 import { readUpload, readUploadText } from './upload-body.ts';
 
 const MAX_CACHE_INFO_BYTES = 4096;

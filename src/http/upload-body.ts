@@ -1,7 +1,7 @@
 // The body of an upload: invited only once it is wanted, limited at the door, and never taken as whole when it was cut.
 import type { IncomingMessage } from 'node:http';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-handler.ts';
+import type { CacheRequest } from './cache-request.ts';
 
 /** A client that sends nothing for so long is gone. Waiting for our own storage does not count. */
 const STALL_MS = 120_000;
