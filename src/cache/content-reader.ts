@@ -56,7 +56,8 @@ export class ContentReader {
   /** `undefined` when the content is absent or known to be damaged, or a pack of it is missing or too short. */
   async open(contentId: number, encoding: Encoding): Promise<OpenedContent | undefined> {
     const layout = await this.#layouts.find(contentId);
-    if (layout === undefined) return undefined;
+    // A chunk of it was found damaged in another content: from now on this one counts as absent as well.
+    if (layout === undefined) return await this.#markDamaged(contentId, []);
     const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
     const length = offsets.at(-1) ?? 0;
     if (!(await this.#packsArePresent(layout))) return undefined;
@@ -71,7 +72,7 @@ export class ContentReader {
     for (const [blobKey, end] of ends) {
       if (((await this.#blobs.size(blobKey)) ?? -1) >= end) continue;
       await this.#markDamaged(
-        layout,
+        layout.contentId,
         layout.frames.filter((frame) => frame.blobKey === blobKey),
       );
       return false;
@@ -113,12 +114,12 @@ export class ContentReader {
     const frames = layout.frames.slice(run.index, run.index + run.count);
     const broken = bytes === undefined ? frames : frames.filter((frame) => !isIntact(frame, run, bytes));
     if (bytes !== undefined && broken.length === 0) return { index: run.index, bytes };
-    await this.#markDamaged(layout, broken);
+    await this.#markDamaged(layout.contentId, broken);
     throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
   }
 
   /** From now on the content counts as absent; the next upload that carries the chunks heals it. */
-  async #markDamaged(layout: ContentLayout, frames: readonly Frame[]): Promise<void> {
+  async #markDamaged(contentId: number, frames: readonly Frame[]): Promise<undefined> {
     const now = Date.now();
     await this.#database.write(async (transaction) => {
       for (const frame of frames)
@@ -134,7 +135,7 @@ export class ContentReader {
       await transaction
         .updateTable('content')
         .set({ damaged_at: now })
-        .where('id', '=', layout.contentId)
+        .where('id', '=', contentId)
         .execute();
     });
     this.#layouts.forget();

@@ -15,6 +15,7 @@ import { formatNarName } from './nar-names.ts';
 import type { SigningKeys } from './signing-keys.ts';
 
 const REFERENCES_A_QUERY = 500;
+const MOST_FOREIGN_SIGNATURES = 32; // narinfos with more than 64 in all are refused by readers, ours included
 
 export interface Publication {
   readonly cache: Cache;
@@ -56,9 +57,11 @@ export class PathPublisher {
     checkAgainstNar(info, nar);
     checkContentAddress(info, cache.storeDir, { nar: nar.narHash, flat: nar.flatHash });
     if (cache.closed) await this.#checkReferences(cache, info);
-    const narinfo = await this.#render(cache, info, nar);
+    const message = fingerprint(info);
+    const own = (await this.#keys.get(cache.name)).map((key) => signText(key, message));
+    const narinfo = await this.#render(info, nar, own);
     const conflict = await this.#database.write(
-      async (transaction) => await publishRow(transaction, { publication, info, nar, narinfo }),
+      async (transaction) => await publishRow(transaction, { publication, info, nar, narinfo, own }),
     );
     if (conflict) throw conflict;
   }
@@ -102,12 +105,10 @@ export class PathPublisher {
     }
   }
 
-  async #render(cache: Cache, info: NarInfo, nar: UploadedNar): Promise<NarInfo> {
+  async #render(info: NarInfo, nar: UploadedNar, own: readonly string[]): Promise<NarInfo> {
     const layout = await this.#layouts.find(nar.contentId);
     if (layout === undefined) throw refused('its NAR was damaged meanwhile; push it again');
     const { fileHash: _, ...claimed } = info;
-    const message = fingerprint(info);
-    const own = (await this.#keys.get(cache.name)).map((key) => signText(key, message));
     return {
       ...claimed,
       url: `nar/${formatNarName(nar.narHash.bytes, '.zst')}`,
@@ -123,7 +124,10 @@ interface Row {
   readonly publication: Publication;
   readonly info: NarInfo;
   readonly nar: UploadedNar;
+  /** As it will be served. */
   readonly narinfo: NarInfo;
+  /** The cache's own signatures. */
+  readonly own: readonly string[];
 }
 
 /** Returns the conflict instead of throwing it, so that its record is committed. */
@@ -139,7 +143,7 @@ async function publishRow(transaction: Transaction<Schema>, row: Row): Promise<S
   else {
     const info = parseNarInfo(held.narinfo, cache.storeDir);
     if (fingerprint(info) !== fingerprint(row.info)) return await recordConflict(transaction, row, info);
-    const signatures = mergeSignatures(info.signatures, row.narinfo.signatures);
+    const signatures = mergeSignatures([...info.signatures, ...row.info.signatures], row.own);
     await transaction
       .updateTable('store_path')
       .set({ narinfo: formatNarInfo({ ...info, signatures }), last_access_at: Date.now() })
@@ -222,9 +226,10 @@ function checkAgainstNar(info: NarInfo, nar: UploadedNar): void {
     throw refused('its FileSize is not that of the uploaded file');
 }
 
-/** Each signature once, the cache's own last; more than a reader would accept are cut from the front. */
-function mergeSignatures(first: readonly string[], second: readonly string[]): string[] {
-  return [...new Map([...first, ...second].map((signature) => [signature, signature])).values()].slice(-64);
+/** What uploaders signed, each once and the first ones when there are many; then the cache's own. */
+function mergeSignatures(foreign: readonly string[], own: readonly string[]): string[] {
+  const kept = new Set(foreign.filter((signature) => !own.includes(signature)));
+  return [...[...kept].slice(0, MOST_FOREIGN_SIGNATURES), ...own];
 }
 
 function missingReference(info: NarInfo, missing: StorePath): SlipwayError {

@@ -3,15 +3,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import {
-  buildPaths,
-  issueToken,
-  makeNixClient,
-  ok,
-  openCacheServer,
-  publicKeyOfCache,
-  temporaryFolder,
-} from './cache-scene.ts';
+import { issueToken, openCacheServer } from '../contract/cache-server.ts';
+import { buildPaths, makeNixClient, ok, publicKeyOfCache, temporaryFolder } from './cache-scene.ts';
 
 const folder = temporaryFolder('cache-nix');
 const server = await openCacheServer(join(folder.path, 'data'));

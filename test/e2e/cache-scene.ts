@@ -1,85 +1,13 @@
-// A cache server and a Nix store of its own, in a temporary folder, for tests with the real nix.
+// A Nix store and a home of its own, in a temporary folder, for tests of the cache with the real nix.
 // The store lies below another root, so nothing of the machine's own /nix is read or written.
 import { copyFileSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
-import { createServer, type Server } from 'node:http';
-import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { parseScope } from '../../src/auth/scope.ts';
-import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-registry.ts';
-import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
 import { exec, type ExecResult } from '../../src/effects/exec.ts';
-import { createCacheHandler } from '../../src/http/cache-handler.ts';
 import { parseSecretKey, publicKeyOf } from '../../src/nix/signature.ts';
-import type { Database } from '../../src/storage/database.ts';
-import { openDiskBlobStore } from '../../src/storage/disk-blob-store.ts';
-import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
+import type { CacheServer } from '../contract/cache-server.ts';
 
-export interface LoggedRequest {
-  readonly method: string;
-  readonly url: string;
-  readonly status: number;
-}
-
-export interface CacheServer extends AsyncDisposable {
-  readonly url: string;
-  readonly data: string;
-  readonly database: Database;
-  readonly cache: BinaryCache;
-  readonly tokens: TokenRegistry;
-  readonly requests: LoggedRequest[];
-}
-
-/** A server over `data` with the caches `main` (public) and `secret` (private). */
-export async function openCacheServer(data: string): Promise<CacheServer> {
-  mkdirSync(data, { recursive: true });
-  const database = await openSqliteDatabase(join(data, 'slipway.db'));
-  const blobs = await openDiskBlobStore(join(data, 'packs'));
-  const tokens = openTokenRegistry(database);
-  const cache = openBinaryCache({ database, blobs, keysDirectory: join(data, 'keys') });
-  for (const name of ['main', 'secret'])
-    if ((await cache.caches.find(name)) === undefined)
-      await cache.caches.create({
-        name,
-        isPublic: name === 'main',
-        priority: 30,
-        storeDir: '/nix/store',
-        closed: true,
-      });
-  const requests: LoggedRequest[] = [];
-  const failures: unknown[] = [];
-  const handler = createCacheHandler({ cache, tokens, onError: (error) => failures.push(error) });
-  const server = createServer({ requestTimeout: 0 });
-  for (const event of ['request', 'checkContinue'] as const)
-    server.on(event, (request, response) => {
-      response.once('close', () => {
-        requests.push({
-          method: request.method ?? '',
-          url: request.url ?? '',
-          status: response.statusCode,
-        });
-      });
-      void handler(request, response).then((known) => known || response.writeHead(404).end());
-    });
-  const port = await listen(server);
-  return {
-    url: `http://127.0.0.1:${port}`,
-    data,
-    database,
-    cache,
-    tokens,
-    requests,
-    [Symbol.asyncDispose]: async () => {
-      server.closeAllConnections();
-      await new Promise((resolve) => server.close(resolve));
-      await cache[Symbol.asyncDispose]();
-      await tokens[Symbol.asyncDispose]();
-      await blobs[Symbol.asyncDispose]();
-      await database[Symbol.asyncDispose]();
-      if (failures.length > 0) throw new AggregateError(failures, 'the server failed');
-    },
-  };
-}
+export { issueToken, openCacheServer, type CacheServer } from '../contract/cache-server.ts';
 
 export interface NixClient {
   readonly home: string;
@@ -164,11 +92,6 @@ export async function ok(run: Promise<ExecResult>): Promise<string> {
   return stdout.toString().trim();
 }
 
-export async function issueToken(server: CacheServer, ...scopes: string[]): Promise<string> {
-  const { token } = await server.tokens.create({ name: scopes.join(' '), scopes: scopes.map(parseScope) });
-  return token;
-}
-
 export function publicKeyOfCache(server: CacheServer, name: string): string {
   return publicKeyOf(parseSecretKey(readFileSync(join(server.data, 'keys', `cache-${name}.key`), 'utf8')));
 }
@@ -183,9 +106,4 @@ export function temporaryFolder(name: string): { readonly path: string; remove()
       rmSync(path, { recursive: true, force: true });
     },
   };
-}
-
-async function listen(server: Server): Promise<number> {
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return (server.address() as AddressInfo).port;
 }

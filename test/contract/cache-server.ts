@@ -1,0 +1,97 @@
+// A cache server over a data folder, in this process and on a port of its own, for tests that speak HTTP to it.
+import { mkdirSync } from 'node:fs';
+import { createServer, type Server } from 'node:http';
+import type { AddressInfo } from 'node:net';
+import { join } from 'node:path';
+import { parseScope } from '../../src/auth/scope.ts';
+import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-registry.ts';
+import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
+import { sweep } from '../../src/cache/sweep.ts';
+import { createCacheHandler } from '../../src/http/cache-handler.ts';
+import type { Database } from '../../src/storage/database.ts';
+import { lockDirectory } from '../../src/storage/directory-lock.ts';
+import { openDiskBlobStore } from '../../src/storage/disk-blob-store.ts';
+import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
+
+export interface LoggedRequest {
+  readonly method: string;
+  readonly url: string;
+  readonly status: number;
+}
+
+export interface CacheServer extends AsyncDisposable {
+  readonly url: string;
+  readonly data: string;
+  readonly database: Database;
+  readonly cache: BinaryCache;
+  readonly tokens: TokenRegistry;
+  readonly requests: LoggedRequest[];
+  /** What the server could not tell its clients. Closing throws unless a test has taken these out. */
+  readonly failures: unknown[];
+}
+
+export interface CacheServerOptions {
+  readonly maxNarSize?: number;
+}
+
+/** A server over `data` with the caches `main` (public) and `secret` (private), started as a real one would be. */
+export async function openCacheServer(data: string, options: CacheServerOptions = {}): Promise<CacheServer> {
+  mkdirSync(data, { recursive: true, mode: 0o700 });
+  const lock = lockDirectory(data);
+  const database = await openSqliteDatabase(join(data, 'slipway.db'));
+  const blobs = await openDiskBlobStore(join(data, 'packs'));
+  await blobs.removeUnfinished();
+  await sweep(database, blobs);
+  const tokens = openTokenRegistry(database);
+  const cache = openBinaryCache({ database, blobs, keysDirectory: join(data, 'keys') });
+  await createCaches(cache);
+  const requests: LoggedRequest[] = [];
+  const failures: unknown[] = [];
+  const handler = createCacheHandler({ cache, tokens, onError: (error) => failures.push(error), ...options });
+  const server = createServer({ requestTimeout: 0 });
+  for (const event of ['request', 'checkContinue'] as const)
+    server.on(event, (request, response) => {
+      const { method = '', url = '' } = request;
+      response.once('close', () => requests.push({ method, url, status: response.statusCode }));
+      void handler(request, response).then((known) => known || response.writeHead(404).end());
+    });
+  const port = await listen(server);
+  return {
+    url: `http://127.0.0.1:${port}`,
+    data,
+    database,
+    cache,
+    tokens,
+    requests,
+    failures,
+    [Symbol.asyncDispose]: async () => {
+      server.closeAllConnections();
+      await new Promise((resolve) => server.close(resolve));
+      for (const part of [cache, tokens, blobs, database]) await part[Symbol.asyncDispose]();
+      lock[Symbol.dispose]();
+      if (failures.length > 0) throw new AggregateError(failures, 'the server failed');
+    },
+  };
+}
+
+export async function issueToken(server: CacheServer, ...scopes: string[]): Promise<string> {
+  const { token } = await server.tokens.create({ name: scopes.join(' '), scopes: scopes.map(parseScope) });
+  return token;
+}
+
+async function createCaches(cache: BinaryCache): Promise<void> {
+  for (const name of ['main', 'secret'])
+    if ((await cache.caches.find(name)) === undefined)
+      await cache.caches.create({
+        name,
+        isPublic: name === 'main',
+        priority: 30,
+        storeDir: '/nix/store',
+        closed: true,
+      });
+}
+
+async function listen(server: Server): Promise<number> {
+  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+  return (server.address() as AddressInfo).port;
+}
