@@ -73,7 +73,7 @@ After=network-link.service
 
 [Service]
 Type=exec
-Environment=PATH=/run/current-system/sw/bin:/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin
+Environment=PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin:/run/current-system/sw/bin
 Environment=HOME=/root
 ExecStart=/opt/slipway/bin/slipway agent run --config /etc/slipway/agent.toml
 Restart=on-failure

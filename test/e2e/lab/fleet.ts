@@ -13,6 +13,10 @@ export interface FleetOptions {
   readonly agentConfig?: string;
   /** Entries of the flake's `slipway.caches`. Default: `slipway:main`. */
   readonly caches?: readonly string[];
+  /** Who re-keys (`age1…`), where a server has made that key already. Default: a new key, see `Fleet.rekeyKey`. */
+  readonly rekeyRecipient?: string;
+  /** Whether the first commit is pushed at once. Default: yes. */
+  readonly push?: boolean;
 }
 
 /** Secrets of the example: file in secrets/ -> hosts that use it. */
@@ -59,7 +63,7 @@ export class Fleet {
   /** Called once, by openFleet. */
   async fill(options: FleetOptions): Promise<void> {
     await copyExample(this.#world, this.checkout);
-    await this.#makeKeys();
+    await this.#makeKeys(options.rekeyRecipient);
     await this.write('fleet.json', this.#facts(options));
     if (options.agentConfig === undefined) await rm(join(this.checkout, 'hosts/pi1/agent.toml'));
     else await this.write('hosts/pi1/agent.toml', options.agentConfig);
@@ -67,7 +71,7 @@ export class Fleet {
     await this.git('init', '--quiet', '--initial-branch=main');
     await this.git('remote', 'add', 'origin', this.remote.url);
     await this.commit('A fleet of three hosts');
-    await this.push();
+    if (options.push !== false) await this.push();
   }
 
   /** What a secret holds; it carries the canary. */
@@ -161,14 +165,17 @@ export class Fleet {
     return JSON.parse(text) as { version: string; host: string; secret: string };
   }
 
-  async #makeKeys(): Promise<void> {
+  async #makeKeys(recipient: string | undefined): Promise<void> {
     await mkdir(dirname(this.editorKey), { recursive: true, mode: 0o700 });
     const sshKeygen = ['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', 'editor', '-f', this.editorKey];
     await this.#world.runText(sshKeygen);
-    await this.#world.runText(['age-keygen', '--output', this.rekeyKey]);
     const editor = await readFile(`${this.editorKey}.pub`, 'utf8');
-    const rekey = await this.#world.runText(['age-keygen', '-y', this.rekeyKey]);
-    this.editors = [editor.trim(), rekey.trim()];
+    this.editors = [editor.trim(), recipient ?? (await this.#makeRekeyKey())];
+  }
+
+  async #makeRekeyKey(): Promise<string> {
+    await this.#world.runText(['age-keygen', '--output', this.rekeyKey]);
+    return (await this.#world.runText(['age-keygen', '-y', this.rekeyKey])).trim();
   }
 
   #facts(options: FleetOptions): string {
