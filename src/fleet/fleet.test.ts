@@ -6,7 +6,7 @@ import path from 'node:path';
 import { test } from 'node:test';
 import type { AgentReport } from '../api/agent-report.ts';
 import type { LiveMessage } from '../api/fleet-status.ts';
-import type { RunEvent } from '../api/run-events.ts';
+import type { HostPhase, RunEvent } from '../api/run-events.ts';
 import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { isCode } from '../util/errors.ts';
 import { openFleet, type CommitNews, type Fleet, type Work } from './fleet.ts';
@@ -179,6 +179,38 @@ test('Fleet moves a host along the events of a run', async () => {
   assert.deepEqual([after?.sync, after?.health, after?.current], ['synced', 'healthy', TOPLEVEL]);
 });
 
+test('Fleet believes that a host is unchanged only when the host was asked', async () => {
+  await using world = await openWorld();
+  const { fleet } = world;
+  await fleet.hearOfCommit(news(A));
+  await fleet.recordEvents('1', [host('preparing'), host('failed'), host('unchanged')]);
+  const [left] = (await fleet.readStatus()).hosts;
+  assert.deepEqual([left?.sync, left?.current], ['out-of-sync', undefined]);
+  await fleet.recordEvents('1', [host('preparing'), host('unchanged')]);
+  const end = { kind: 'run-finished', at: AT, outcome: 'nothing-to-do', note: '', ms: 1 } as const;
+  await fleet.recordEvents('1', [{ ...end, release: B, serial: 7 }]);
+  const [asked] = (await fleet.readStatus()).hosts;
+  assert.deepEqual([asked?.sync, asked?.current, asked?.serial], ['synced', TOPLEVEL, 7]);
+});
+
+test("Fleet reads a host's health from what its deploy failed with", async () => {
+  await using world = await openWorld();
+  const { fleet } = world;
+  await fleet.hearOfCommit(news(A));
+  const problem = { kind: 'problem', at: AT, host: 'web1', message: 'It failed.\nMore.' } as const;
+  const after = async (code: string, stage: 'deploy' | 'build' = 'deploy'): Promise<unknown[]> => {
+    await fleet.recordEvents('1', [host('preparing'), host('committed'), { ...problem, code, stage }]);
+    const [web1] = (await fleet.readStatus()).hosts;
+    return [web1?.sync, web1?.health, web1?.operation];
+  };
+  assert.deepEqual(await after('build_failed', 'build'), ['synced', 'healthy', 'idle']);
+  assert.deepEqual(await after('deploy_rolled_back'), ['out-of-sync', 'healthy', 'idle']);
+  assert.deepEqual(await after('deploy_rolled_back_unhealthy'), ['out-of-sync', 'degraded', 'idle']);
+  assert.deepEqual(await after('deploy_degraded'), ['synced', 'degraded', 'idle']);
+  assert.deepEqual(await after('host_unreachable'), ['unknown', 'unknown', 'idle']);
+  assert.equal((await fleet.readStatus()).hosts[0]?.note, 'It failed.');
+});
+
 test("Fleet takes an agent's word over a run's", async () => {
   await using world = await openWorld();
   const { fleet } = world;
@@ -232,7 +264,7 @@ function log(line: string): RunEvent {
   return { kind: 'log', at: AT, stage: 'build', line };
 }
 
-function host(phase: 'copying' | 'trial' | 'committed' | 'evaluated'): RunEvent & { kind: 'host' } {
+function host(phase: HostPhase): RunEvent & { kind: 'host' } {
   return { kind: 'host', at: AT, host: 'web1', phase, toplevel: TOPLEVEL };
 }
 

@@ -4,7 +4,6 @@ import type { AgentAnswer, AgentReport } from '../api/agent-report.ts';
 import type {
   EventPage,
   FleetStatus,
-  LiveMessage,
   RepositoryStatus,
   RunAnswer,
   RunStatus,
@@ -15,7 +14,8 @@ import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { rememberDelivery } from './delivery-store.ts';
 import { appendEvents, lastEventId, listEventsAfter, listRunEvents } from './event-store.ts';
-import { hostAfterEvent, hostAfterInterruption, hostAfterReport } from './host-status.ts';
+import { followEvents } from './follow-events.ts';
+import { hostAfterInterruption, hostAfterReport } from './host-status.ts';
 import { listHosts, updateHost } from './host-store.ts';
 import { LiveHub } from './live-hub.ts';
 import { decideRun, type RunDecision, type RunTrigger } from './run-decision.ts';
@@ -136,20 +136,14 @@ export class Fleet {
 
   /** Stores the events, durable when this resolves, and updates the hosts that they are about. */
   async recordEvents(id: string, events: readonly RunEvent[]): Promise<void> {
-    const messages: LiveMessage[] = [];
-    let changed = false;
-    await this.#database.write(async (tx) => {
+    const { stored, followed } = await this.#database.write(async (tx) => {
       const stored = await appendEvents(tx, Number(id), events);
-      messages.push(...stored.map((data) => ({ name: 'event' as const, data })));
-      for (const { event } of stored) {
-        if (await runs.followEvent(tx, Number(id), event)) changed = true;
-        if (event.kind !== 'host') continue;
-        const data = await updateHost(tx, event.host, event.at, (host) => hostAfterEvent(host, id, event));
-        messages.push({ name: 'host', data });
-      }
+      const kept = stored.map(({ event }) => event);
+      return { stored, followed: await followEvents(tx, Number(id), kept) };
     });
-    this.live.publish(messages);
-    const row = changed ? await runs.findRun(this.#database.read, Number(id)) : undefined;
+    this.live.publish(stored.map((data) => ({ name: 'event', data })));
+    this.live.publish(followed.hosts.map((data) => ({ name: 'host', data })));
+    const row = followed.runChanged ? await runs.findRun(this.#database.read, Number(id)) : undefined;
     if (row) await this.#publishRun(row);
   }
 

@@ -5,6 +5,8 @@ import type { HostStatus } from '../api/fleet-status.ts';
 import type { HostPhase, RunEvent } from '../api/run-events.ts';
 
 type HostEvent = Extract<RunEvent, { kind: 'host' }>;
+type ProblemEvent = Extract<RunEvent, { kind: 'problem' }>;
+type EndEvent = Extract<RunEvent, { kind: 'run-finished' }>;
 type Axes = Partial<Pick<HostStatus, 'mode' | 'sync' | 'health' | 'operation'>>;
 
 export function newHostStatus(name: string, at: string): HostStatus {
@@ -20,18 +22,33 @@ export function newHostStatus(name: string, at: string): HostStatus {
   };
 }
 
-/** The row after an event of run `run`. */
-export function hostAfterEvent(before: HostStatus, run: string, event: HostEvent): HostStatus {
+/** The row after a step of run `run`. */
+export function hostAfterStep(before: HostStatus, run: string, event: HostEvent): HostStatus {
   const note = event.note ?? '';
-  const axes = reportsItself(before) ? withoutOwnWord(PHASE_AXES[event.phase]) : PHASE_AXES[event.phase];
   return {
     ...before,
-    ...axes,
+    ...axesAfterStep(before, event.phase),
     ...pathsAfter(before, event),
     note: note === '' ? before.note : note,
     lastDeploy: { run, phase: event.phase, note, at: event.at },
     updatedAt: event.at,
   };
+}
+
+/** The row after a problem that a deploy had with the host; problems of other stages say nothing about it. */
+export function hostAfterProblem(before: HostStatus, event: ProblemEvent): HostStatus {
+  if (event.stage !== 'deploy') return before;
+  const axes = reportsItself(before) ? {} : (PROBLEM_AXES[event.code] ?? { sync: 'out-of-sync' });
+  const note = event.message.split('\n', 1)[0] ?? '';
+  return { ...before, operation: 'idle', ...axes, note, updatedAt: event.at };
+}
+
+/** The row of a host that the ended run left on its release. */
+export function hostAfterRun(before: HostStatus, run: string, event: EndEvent): HostStatus {
+  const { serial, release } = event;
+  const took = before.mode === 'push' && before.sync === 'synced' && before.lastDeploy?.run === run;
+  if (!took || serial === undefined || release === undefined) return before;
+  return { ...before, serial, release, updatedAt: event.at };
 }
 
 /** The row after a report that came in at `receivedAt`; the next one is expected within `nextPollSeconds`. */
@@ -76,13 +93,18 @@ function reportsItself(host: HostStatus): boolean {
   return host.lastReport !== undefined;
 }
 
-function withoutOwnWord(axes: Axes): Axes {
-  return axes.sync === 'out-of-sync' ? { sync: 'out-of-sync' } : {};
+function axesAfterStep(before: HostStatus, phase: HostPhase): Axes {
+  const axes = PHASE_AXES[phase];
+  if (reportsItself(before)) return axes.sync === 'out-of-sync' ? { sync: 'out-of-sync' } : {};
+  // Said before the host was asked, these two are about the release and not about the host.
+  const aboutRelease = (phase === 'unchanged' || phase === 'failed') && before.operation === 'idle';
+  return aboutRelease ? {} : axes;
 }
 
 function pathsAfter(before: HostStatus, event: HostEvent): Partial<HostStatus> {
   if (event.toplevel === undefined) return {};
-  if (event.phase === 'committed' && !reportsItself(before)) {
+  const runsIt = event.phase === 'committed' || (event.phase === 'unchanged' && before.operation !== 'idle');
+  if (runsIt && !reportsItself(before)) {
     return { wanted: event.toplevel, current: event.toplevel };
   }
   return { wanted: event.toplevel };
@@ -112,4 +134,14 @@ const PHASE_AXES: Readonly<Record<HostPhase, Axes>> = {
   manual: { mode: 'manual', operation: 'idle' },
   'awaiting-agent': { mode: 'pull', sync: 'out-of-sync', operation: 'waiting' },
   failed: { sync: 'out-of-sync', operation: 'idle' },
+};
+
+/** What a deploy's error code says, where it says more than that the host is not on the release. */
+const PROBLEM_AXES: Readonly<Record<string, Axes>> = {
+  deploy_rolled_back: { sync: 'out-of-sync', health: 'healthy' },
+  deploy_rolled_back_unhealthy: { sync: 'out-of-sync', health: 'degraded' },
+  deploy_rollback_failed: { sync: 'unknown', health: 'degraded' },
+  deploy_degraded: { sync: 'synced', health: 'degraded' },
+  host_unreachable: { sync: 'unknown', health: 'unknown' },
+  host_key_mismatch: { sync: 'unknown', health: 'unknown' },
 };
