@@ -58,6 +58,8 @@ export async function exec(argv: readonly string[], options: ExecOptions = {}): 
   child.stdin.on('error', () => undefined); // a program that does not read its input is not our failure
   child.stdin.end(options.input ?? '');
   if (child.pid !== undefined) options.onStart?.(child.pid);
+  // A killed program's output may be held open by a process outside of its group (ssh hands it to its control master).
+  child.once('exit', () => guard.dropOutput(child.stdout, child.stderr));
   try {
     const code = await new Promise<number>((resolve, reject) => {
       child.once('error', (error) => reject(missingProgram(file, error)));
@@ -132,6 +134,11 @@ class Guard {
 
   throwIfTripped(): void {
     if (this.#tripped) throw this.#tripped;
+  }
+
+  /** After a kill there is nothing to wait for on these streams. */
+  dropOutput(...streams: readonly Readable[]): void {
+    if (this.#tripped) for (const stream of streams) stream.destroy();
   }
 
   stop(): void {

@@ -69,5 +69,6 @@ async function stop(child: ChildProcess): Promise<void> {
   child.stdin?.end();
   if (child.exitCode !== null || child.signalCode !== null) return;
   child.ref();
+  child.kill('SIGTERM');
   await once(child, 'exit', { signal: deadline(STOP_TIMEOUT_MS) }).catch(() => child.kill('SIGKILL'));
 }

@@ -75,12 +75,10 @@ async function findFreePort(): Promise<number> {
 async function untilOpen(port: number, signal: AbortSignal): Promise<void> {
   for (;;) {
     const socket = connect(port, '127.0.0.1');
-    const open = await Promise.race([
-      once(socket, 'connect').then(
-        () => true,
-        () => false,
-      ),
-    ]);
+    const open = await once(socket, 'connect').then(
+      () => true,
+      () => false,
+    );
     socket.destroy();
     if (open) return;
     await sleep(20, signal);
