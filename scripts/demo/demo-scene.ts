@@ -132,7 +132,7 @@ export class DemoScene implements AsyncDisposable {
   async #startServer(repository: string): Promise<ServerFacts> {
     const program = join(this.world.repository, 'bin/slipway');
     const listen = ['--listen', `0.0.0.0:${PORT}`, '--public-url', SERVER_URL];
-    const source = ['--repository', repository, '--poll', '30', '--json'];
+    const source = ['--repository', repository, '--poll', '5', '--json'];
     this.#up = this.world.start([program, 'up', '--data', this.data, ...listen, ...source]);
     const line = await this.#up.waitForLine(/"kind":"listening"/);
     return JSON.parse(line) as ServerFacts;
