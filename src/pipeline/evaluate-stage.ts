@@ -90,7 +90,7 @@ function tellResult(result: HostResult<unknown>, toplevel: string | undefined, e
     message: `The evaluation of ${host} failed: ${describe(result.error)}`,
     next:
       result.error.next ??
-      `See more with: nix eval --show-trace .#nixosConfigurations.${host}.config.system.build.toplevel.drvPath`,
+      nextAfter(result.error, `nixosConfigurations.${host}.config.system.build.toplevel`),
   });
 }
 
@@ -102,6 +102,15 @@ function describe(error: SlipwayError): string {
   return [error.message, ...place.slice(0, 10)].join('\n  ');
 }
 
+/** The commonest mistake deserves its own answer: a file that is there, but not in git. */
+function nextAfter(error: SlipwayError, attribute: string): string {
+  const [, absent] =
+    /'([^']+)'(?:: No such file or directory| does not exist| is not tracked)/.exec(error.message) ?? [];
+  return absent === undefined
+    ? `See more with: nix eval --show-trace .#${attribute}`
+    : `Check that ${absent} is committed ("git add"): flakes see only what git tracks.`;
+}
+
 function firstLine(text: string): string {
   return text.split('\n', 1)[0] ?? '';
 }
@@ -109,7 +118,7 @@ function firstLine(text: string): string {
 function explainFlake(error: unknown): unknown {
   if (!isCode(error, 'evaluation_failed')) return error;
   const missing =
-    /does not contain a '\/?flake\.nix'|flake\.nix' does not exist|is not a flake|No such file.*flake\.nix/;
+    /(does not contain a|path|getting status of) '(\/nix\/store\/[^/']+\/)?flake\.nix'|flake\.nix' does not exist|is not a flake/;
   const detail = describe(error);
   if (missing.test(detail))
     return new SlipwayError('evaluation_failed', 'The commit has no flake.nix at its root.', {
@@ -117,7 +126,7 @@ function explainFlake(error: unknown): unknown {
       cause: error,
     });
   return new SlipwayError('evaluation_failed', `The flake does not evaluate: ${detail}`, {
-    next: 'Repair it, then check with: nix eval .#nixosConfigurations --apply builtins.attrNames',
+    next: nextAfter(error, 'nixosConfigurations --apply builtins.attrNames'),
     cause: error,
     facts: error.facts,
   });
