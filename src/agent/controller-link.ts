@@ -38,6 +38,11 @@ export class ControllerLink {
     else if (this.#failures === 0 || Date.now() >= this.#nextDue) this.#start();
   }
 
+  /** Tells it when it expects to hear again, although nothing has changed. */
+  reportIfDue(): void {
+    if (this.dueInMs === 0) this.report();
+  }
+
   /** Milliseconds until the controller expects to hear again; undefined without a controller. */
   get dueInMs(): number | undefined {
     return this.#options.controller === undefined ? undefined : Math.max(0, this.#nextDue - Date.now());

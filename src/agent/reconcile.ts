@@ -21,7 +21,12 @@ import { holdInForce } from './controller-link.ts';
 import { fetchReleases } from './fetch-release.ts';
 import { readHostFacts } from './host-facts.ts';
 import { dropNextRoot, realiseToplevel } from './realise-toplevel.ts';
-import { finishTrial, forgiveOnHost, tryRelease } from './try-release.ts';
+import { finishTrial, forgiveOnHost, noteOperation, tryRelease } from './try-release.ts';
+
+/** A fetch that takes longer is shown as the operation under way. */
+const SLOW_FETCH_MS = 2_000;
+/** The same decision is written again after this time. */
+const REFRESH_MS = 5 * 60_000;
 
 export async function reconcileOnce(agent: AgentContext, signal: AbortSignal): Promise<void> {
   if (agent.memory.state.trial !== undefined) await finishTrial(agent, agent.memory.state.trial, signal);
@@ -61,14 +66,19 @@ async function answerRequests(agent: AgentContext, requests: readonly ReceivedRe
 
 async function gatherFacts(agent: AgentContext, signal: AbortSignal): Promise<ReleaseFacts> {
   const { config, memory, schedule } = agent;
-  await memory.setOperation('fetching');
   const asked = config.remotes.map((_, index) => schedule.isDue(index));
-  agent.lastRemotes = await fetchReleases(agent.mirror, config, {
-    applied: memory.state.applied?.commit,
-    isDue: (index) => asked[index] === true,
-    last: agent.lastRemotes,
-    signal,
-  });
+  // A poll that answers at once is not worth a write to a small machine's SD card.
+  const slow = setTimeout(() => noteOperation(agent, 'fetching'), SLOW_FETCH_MS);
+  try {
+    agent.lastRemotes = await fetchReleases(agent.mirror, config, {
+      applied: memory.state.applied?.commit,
+      isDue: (index) => asked[index] === true,
+      last: agent.lastRemotes,
+      signal,
+    });
+  } finally {
+    clearTimeout(slow);
+  }
   for (const [index, remote] of agent.lastRemotes.entries()) {
     if (asked[index] === true) schedule.asked(index, remote.kind !== 'unreachable');
   }
@@ -101,29 +111,48 @@ async function releaseFacts(agent: AgentContext): Promise<ReleaseFacts> {
   };
 }
 
+/** Told and written when it changes; else written now and then, so that its time stays fresh. */
 async function noteDecision(
   agent: AgentContext,
   facts: ReleaseFacts,
   decision: ReleaseDecision,
 ): Promise<void> {
-  const { because, candidate, kind } = decision;
-  logDecision(agent, decision);
-  const verdicts = weighRemotes(facts);
-  const at = facts.now.toISOString();
-  await agent.memory.update((state) => ({
-    ...state,
-    seen: { decision: kind, ...because, ...(candidate && { release: candidate.release }), at },
-    remotes: facts.remotes.map((remote, index) => {
-      const said = verdicts[index];
-      return { url: remote.url, ok: said === undefined, note: said?.detail ?? '', at };
-    }),
-  }));
+  const seen = seenOf(facts, decision);
+  const remotes = remotesOf(facts);
+  const before = agent.memory.state;
+  const news = fingerprint(before.seen) !== fingerprint(seen);
+  const stale = facts.now.getTime() - Date.parse(before.seen?.at ?? '') > REFRESH_MS;
+  if (news) logDecision(agent, decision);
+  if (news || stale || verdictsOf(before.remotes) !== verdictsOf(remotes)) {
+    await agent.memory.update((state) => ({ ...state, seen, remotes }));
+  }
+  if (news) agent.link.report();
 }
 
-/** A decision is told once, when it changes, not on every poll. */
+/** What a decision says, without its time. */
+function fingerprint(seen: AgentState['seen']): string {
+  return JSON.stringify([seen?.decision, seen?.reason, seen?.detail, seen?.release?.commit]);
+}
+
+function verdictsOf(remotes: AgentState['remotes']): string {
+  return JSON.stringify(remotes.map(({ url, note }) => [url, note]));
+}
+
+function seenOf(facts: ReleaseFacts, decision: ReleaseDecision): NonNullable<AgentState['seen']> {
+  const { because, candidate, kind } = decision;
+  const release = candidate && { release: candidate.release };
+  return { decision: kind, ...because, ...release, at: facts.now.toISOString() };
+}
+
+function remotesOf(facts: ReleaseFacts): AgentState['remotes'] {
+  const verdicts = weighRemotes(facts);
+  return facts.remotes.map((remote, index) => {
+    const said = verdicts[index];
+    return { url: remote.url, ok: said === undefined, note: said?.detail ?? '', at: facts.now.toISOString() };
+  });
+}
+
 function logDecision(agent: AgentContext, { because, kind }: ReleaseDecision): void {
-  const before = agent.memory.state.seen;
-  if (before?.reason === because.reason && before.detail === because.detail) return;
   const line = because.next === undefined ? because.detail : `${because.detail} ${because.next}`;
   if (kind === 'refuse') agent.log.warn(`refused [${because.reason}] ${line}`);
   else agent.log.info(line);

@@ -37,7 +37,7 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
   log.info(`agent of ${config.host} started, following ${config.remotes.map((one) => one.url).join(', ')}`);
   while (!signal.aborted) {
     const pause = await step(agent, signal);
-    agent.link.report();
+    agent.link.reportIfDue();
     if (options.once) break;
     await wakeup.wait(Math.min(pause, agent.link.dueInMs ?? pause), signal);
   }

@@ -114,7 +114,7 @@ async function supervise(
   if (found === undefined || isFinal(found.phase)) return found;
   let verdict: Promise<void> | undefined;
   const onState = (state: DeployState): void => {
-    notePhase(agent, state.phase);
+    noteOperation(agent, operationOf(state.phase));
     if (state.phase === 'AWAIT_CONFIRM') verdict ??= giveVerdict(agent, record, signal);
   };
   const final = await watchTrial(agent.host, { id: record.id }, { onState }, signal);
@@ -123,8 +123,8 @@ async function supervise(
 }
 
 /** Progress is for the watchers: a full disk must not end the watch over a trial. */
-function notePhase(agent: AgentContext, phase: DeployPhase): void {
-  agent.memory.setOperation(operationOf(phase)).then(
+export function noteOperation(agent: AgentContext, operation: AgentOperation): void {
+  agent.memory.setOperation(operation).then(
     () => agent.link.report(),
     () => undefined,
   );

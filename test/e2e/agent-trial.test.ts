@@ -1,0 +1,120 @@
+// The agent on a real host, with its server: what it takes, and what undoes itself.
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { AgentScene } from './agent-scene.ts';
+
+let scene: AgentScene;
+let good: string;
+
+before(async () => {
+  scene = await AgentScene.open({ controller: 'present' });
+});
+
+after(async () => {
+  await scene[Symbol.asyncDispose]();
+});
+
+test('the agent takes a release without evaluating, proves it and makes it permanent', async () => {
+  good = await scene.build({ version: '1.1.0' });
+  const commit = await scene.release(good);
+  const state = await scene.untilApplied(commit);
+  assert.equal(state.lastResult?.phase, 'COMMITTED');
+  const systems = await scene.host.systems();
+  assert.deepEqual([systems.current, systems.profile, systems.bootDefault], [good, good, good]);
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.1.0');
+  const status = JSON.parse((await scene.agent('status', '--json')).stdout) as {
+    report: Record<string, unknown>;
+  };
+  assert.deepEqual([status.report['sync'], status.report['serial']], ['synced', 1]);
+  const known = await scene.untilReported((host) => host['current'] === good);
+  assert.deepEqual([known['sync'], known['release']], ['synced', commit]);
+});
+
+test('a release that changes nothing for this host is applied without a trial', async () => {
+  const commit = await scene.release(good);
+  const state = await scene.untilApplied(commit);
+  assert.equal(state.lastResult?.toplevel, good);
+  assert.equal((await scene.host.systems()).current, good);
+});
+
+test('a release that takes the host off the network rolls back by itself and is quarantined', async () => {
+  const bad = await scene.build({ version: '1.2.0', broken: ['network'] });
+  await scene.release(bad);
+  const state = await scene.until('quarantined', (seen) =>
+    seen.quarantine.some((one) => one.toplevel === bad),
+  );
+  assert.equal(state.lastResult?.phase, 'ROLLED_BACK');
+  assert.equal(state.quarantine[0]?.reason, 'probes-failed');
+  assert.match(state.quarantine[0].detail, /remote http:\/\/forge\.lab:3000\/fleet\.git/);
+  const systems = await scene.host.systems();
+  assert.deepEqual([systems.current, systems.profile, systems.bootDefault], [good, good, good]);
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.1.0');
+  const later = await scene.until('refused', (seen) => seen.seen?.decision === 'refuse');
+  assert.equal(later.seen?.reason, 'quarantined');
+});
+
+test('the same broken system is not tried again under a new commit', async () => {
+  const [entry] = (await scene.state())?.quarantine ?? [];
+  const commit = await scene.release(entry?.toplevel ?? '');
+  const state = await scene.until('seen', (seen) => seen.seen?.reason === 'quarantined' && !seen.trial);
+  assert.notEqual(state.applied?.commit, commit);
+  assert.equal((await scene.host.systems()).current, good);
+});
+
+test('a release whose unit fails rolls back by itself', async () => {
+  const bad = await scene.build({ version: '1.3.0', broken: ['hello'] });
+  await scene.release(bad);
+  const state = await scene.until('quarantined', (seen) =>
+    seen.quarantine.some((one) => one.toplevel === bad),
+  );
+  assert.equal(state.lastResult?.reason, 'health-failed');
+  assert.equal((await scene.host.systems()).current, good);
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.1.0');
+});
+
+test('`agent retry` tries a quarantined system once more', async () => {
+  const before = await scene.state();
+  const { code, stderr } = await scene.agent('retry', before?.quarantine.at(-1)?.toplevel ?? '');
+  assert.equal(code, 0, stderr);
+  const state = await scene.state();
+  assert.equal(state?.quarantine.length, before?.quarantine.length);
+  assert.notEqual(state?.lastResult, before?.lastResult);
+});
+
+test('an agent that is killed in a trial resolves it after its restart', async () => {
+  const top = await scene.build({ version: '1.7.0' });
+  const commit = await scene.release(top);
+  await scene.until('in a trial', (seen) => seen.trial !== undefined && seen.operation.name === 'trial');
+  const pid = await scene.agentPid();
+  await scene.host.exec(['kill', '-9', String(pid)]);
+  const state = await scene.untilApplied(commit);
+  assert.equal(state.lastResult?.phase, 'COMMITTED');
+  assert.notEqual(await scene.agentPid(), pid);
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.7.0');
+});
+
+test('SIGTERM ends the agent within two seconds and leaves a trial to its own unit', async () => {
+  const top = await scene.build({ version: '1.8.0' });
+  const commit = await scene.release(top);
+  await scene.until('in a trial', (seen) => seen.trial !== undefined && seen.operation.name === 'trial');
+  const start = performance.now();
+  await scene.host.exec(['systemctl', 'stop', 'slipway-agent']);
+  assert.ok(performance.now() - start < 2_000);
+  assert.match(await scene.host.shell('systemctl list-units --no-legend "slipway-activate-*"'), /running/);
+  await scene.host.exec(['systemctl', 'start', 'slipway-agent']);
+  await scene.untilApplied(commit);
+});
+
+test('a power cut in a trial boots the old system, and the new one is quarantined', async () => {
+  const { current } = await scene.host.systems();
+  const bad = await scene.build({ version: '1.9.0', broken: ['hello-http'] });
+  await scene.release(bad);
+  await scene.until('in a trial', (seen) => seen.operation.name === 'trial');
+  await scene.host.powerCut();
+  const state = await scene.until('quarantined', (seen) =>
+    seen.quarantine.some((one) => one.toplevel === bad),
+  );
+  assert.equal(state.lastResult?.reason, 'rebooted-in-trial');
+  const systems = await scene.host.systems();
+  assert.deepEqual([systems.current, systems.profile, systems.bootDefault], [current, current, current]);
+});
