@@ -21,11 +21,13 @@ check_node() {
   exit 26
 }
 
-# node_modules is right when it was made from this very lock file.
+# node_modules is right when it was made from this very lock file. `npm install --no-save` takes its versions and
+# checksums from there and leaves it alone; `npm ci` would refuse it, because a lock file written where a registry
+# lacks optional packages of other platforms (oxlint and oxfmt list many) leaves them out.
 install_npm_packages() {
   cmp -s package-lock.json node_modules/.slipway-lock && return 0
   say "installing npm packages (and the pinned Node)…"
-  npm ci --no-audit --no-fund --loglevel=error >&2
+  npm install --no-save --no-audit --no-fund --loglevel=error >&2
   cp package-lock.json node_modules/.slipway-lock
 }
 
