@@ -31,6 +31,9 @@ const SMALL_TIMEOUT_MS = 30_000;
 const UPLOAD_BYTES_PER_MS = 64;
 const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 const SOCKETS = 16;
+/** Larger bodies wait for `100 Continue`, as newer Nix does. */
+const ASK_FIRST_BYTES = 1024 * 1024;
+const ASK_FIRST_MS = 1_000;
 
 export class CacheEndpoint implements Disposable {
   readonly #base: URL;
@@ -38,8 +41,8 @@ export class CacheEndpoint implements Disposable {
   readonly #agent: HttpAgent;
 
   constructor(target: CacheTarget) {
-    this.#base = new URL(target.url.endsWith('/') ? target.url : `${target.url}/`);
-    this.#headers = target.token === undefined ? {} : { authorization: `Bearer ${target.token}` };
+    this.#base = baseUrl(target.url);
+    this.#headers = authorization(new URL(target.url), target.token);
     const options = { keepAlive: true, maxSockets: SOCKETS };
     this.#agent = this.#base.protocol === 'https:' ? new HttpsAgent(options) : new HttpAgent(options);
   }
@@ -102,20 +105,25 @@ export class CacheEndpoint implements Disposable {
   ): Promise<CacheAnswer> {
     const url = new URL(file, this.#base);
     const timeout = SMALL_TIMEOUT_MS + (content ? content.length / UPLOAD_BYTES_PER_MS + 30_000 : 0);
-    const body = content && { 'content-type': content.type, 'content-length': String(content.length) };
     const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
     const request = start(url, {
       method,
       agent: this.#agent,
-      headers: { ...this.#headers, ...body },
+      headers: { ...this.#headers, ...(content && bodyHeaders(content)) },
       signal: deadline(timeout, signal),
     });
     const answered = new Promise<CacheAnswer>((resolve, reject) => {
-      request.once('error', (error) => reject(unavailable(url, error)));
+      request.once('error', reject);
       request.once('response', (response) => readAnswer(response).then(resolve, reject));
     });
-    await Promise.all([answered, sendBody(request, content, answered)]);
-    return await answered;
+    try {
+      await Promise.all([answered, sendBody(request, content, answered)]);
+      return await answered;
+    } catch (error) {
+      if (signal?.aborted === true)
+        throw new SlipwayError('cancelled', 'The push was cancelled.', { cause: error });
+      throw error instanceof SlipwayError ? error : unavailable(url, error);
+    }
   }
 
   #refused(method: string, file: string, status: number, body: string): SlipwayError {
@@ -137,10 +145,32 @@ const CODES: Readonly<Record<number, ErrorCode>> = {
 };
 
 const NEXT_STEPS: Readonly<Record<number, string>> = {
-  401: 'Check the token: slipway token list shows the scopes, slipway token create makes a new one.',
+  401: 'Check the name of the cache in the URL, and the token (slipway token list shows the scopes).',
   403: 'Ask for a token with the write scope for this cache.',
   404: 'Check the name of the cache in the URL.',
 };
+
+/** Without credentials, which must not appear in messages, and without Nix's own settings behind a `?`. */
+function baseUrl(text: string): URL {
+  const url = new URL(text);
+  const path = url.pathname.endsWith('/') ? url.pathname : `${url.pathname}/`;
+  return new URL(path, url.origin);
+}
+
+function authorization(url: URL, token: string | undefined): Record<string, string> {
+  if (token !== undefined) return { authorization: `Bearer ${token}` };
+  if (url.password === '') return {};
+  const pair = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+  return { authorization: `Basic ${Buffer.from(pair).toString('base64')}` };
+}
+
+function bodyHeaders(content: CacheBody): Record<string, string> {
+  return {
+    'content-type': content.type,
+    'content-length': String(content.length),
+    ...(content.length > ASK_FIRST_BYTES && { expect: '100-continue' }),
+  };
+}
 
 type Outgoing = ReturnType<typeof httpRequest>;
 
@@ -150,14 +180,41 @@ async function sendBody(
   content: CacheBody | undefined,
   answered: Promise<unknown>,
 ): Promise<void> {
+  const settled = answered.then(
+    () => 'answered' as const,
+    () => 'answered' as const,
+  );
+  if (content && content.length > ASK_FIRST_BYTES && (await mayContinue(request, settled)) === 'answered') {
+    request.destroy();
+    return;
+  }
   const body = content?.open();
   if (body === undefined || body instanceof Uint8Array) {
     request.end(body);
     return;
   }
   const sending = pipeline(body, request).catch(() => undefined);
-  await Promise.race([sending, answered.catch(() => undefined)]);
+  await Promise.race([sending, settled]);
   body.destroy();
+}
+
+/** A refusal that comes before a large body spares the upload, and its text is not lost in a broken pipe. */
+async function mayContinue(
+  request: Outgoing,
+  settled: Promise<'answered'>,
+): Promise<'answered' | 'continue'> {
+  request.flushHeaders();
+  let timer: NodeJS.Timeout | undefined;
+  const permitted = new Promise<'continue'>((resolve) => {
+    request.once('continue', () => resolve('continue'));
+    // RFC 9110, 10.1.1: a client does not wait for ever, for many a proxy in between never answers this.
+    timer = setTimeout(() => resolve('continue'), ASK_FIRST_MS);
+  });
+  try {
+    return await Promise.race([settled, permitted]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function readAnswer(response: IncomingMessage): Promise<CacheAnswer> {
@@ -176,8 +233,9 @@ function isPassing(error: unknown): boolean {
   return error instanceof SlipwayError && error.code === 'unavailable';
 }
 
-function unavailable(url: URL, cause: Error): SlipwayError {
-  const why = ['TimeoutError', 'AbortError'].includes(cause.name) ? 'no answer in time' : messageOf(cause);
+function unavailable(url: URL, cause: unknown): SlipwayError {
+  const given = cause instanceof Error && ['TimeoutError', 'AbortError'].includes(cause.name);
+  const why = given ? 'no answer in time' : messageOf(cause);
   return new SlipwayError('unavailable', `No answer from ${url.origin}: ${why}.`, {
     next: 'Check that the cache runs and that its URL is right.',
     cause,

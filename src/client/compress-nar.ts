@@ -35,20 +35,21 @@ export async function compressNar(
   const hasher = createHash('sha256');
   const packed =
     info.narSize <= IN_MEMORY_BYTES
-      ? await compressInMemory(nar, hasher)
+      ? await compressInMemory(nar, hasher, info)
       : await compressToFile(nar, hasher, signal);
   if (equalHashes({ algo: 'sha256', bytes: hasher.digest() }, info.narHash)) return packed;
   await packed[Symbol.asyncDispose]();
-  throw new SlipwayError('nar_hash_mismatch', `${info.path} was changed on disk after it was built.`, {
-    next: `Repair it: nix-store --repair-path ${info.path}`,
-  });
+  throw changedOnDisk(info);
 }
 
-async function compressInMemory(nar: Readable, hasher: Hasher): Promise<CompressedNar> {
+async function compressInMemory(nar: Readable, hasher: Hasher, info: PathInfo): Promise<CompressedNar> {
   const chunks: Uint8Array[] = [];
+  let size = 0;
   for await (const chunk of nar as AsyncIterable<Uint8Array>) {
     hasher.update(chunk);
     chunks.push(chunk);
+    size += chunk.length;
+    if (size > info.narSize) throw changedOnDisk(info);
   }
   const bytes = await compress(Buffer.concat(chunks), LEVEL);
   return {
@@ -94,5 +95,11 @@ function tapping(hasher: Hasher, count: { bytes: number }): Transform {
       count.bytes += chunk.length;
       done(null, chunk);
     },
+  });
+}
+
+function changedOnDisk(info: PathInfo): SlipwayError {
+  return new SlipwayError('nar_hash_mismatch', `${info.path} was changed on disk after it was built.`, {
+    next: `Repair it: nix-store --repair-path ${info.path}`,
   });
 }

@@ -2,8 +2,9 @@
 import { readClosure, type PathInfo } from '../effects/path-info.ts';
 import { formatHashBytes } from '../nix/hash.ts';
 import { formatNarInfo } from '../nix/narinfo.ts';
-import { storePathHash, type StorePath } from '../nix/store-path.ts';
+import { DEFAULT_STORE_DIR, storePathHash, type StorePath } from '../nix/store-path.ts';
 import { mapBounded, Semaphore } from '../util/concurrency.ts';
+import { SlipwayError } from '../util/errors.ts';
 import { CacheEndpoint, type CacheTarget } from './cache-endpoint.ts';
 import { compressNar } from './compress-nar.ts';
 
@@ -42,6 +43,7 @@ const PROBES = 16;
 export async function pushClosure(options: PushOptions): Promise<PushResult> {
   const started = performance.now();
   using endpoint = new CacheEndpoint(options.target);
+  await checkCache(endpoint, options.signal);
   const closure = await readClosure(options.paths, {
     ...(options.store && { store: options.store.url }),
     ...(options.env && { env: options.env }),
@@ -57,6 +59,20 @@ export async function pushClosure(options: PushOptions): Promise<PushResult> {
     narBytes: missing.reduce((sum, info) => sum + info.narSize, 0),
     ms: performance.now() - started,
   };
+}
+
+/** One small request that tells a wrong URL or token before anything is compressed. */
+async function checkCache(endpoint: CacheEndpoint, signal: AbortSignal | undefined): Promise<void> {
+  const text = await endpoint.find('nix-cache-info', signal);
+  if (text === undefined)
+    throw new SlipwayError('not_found', `There is no cache at ${endpoint.url}`, {
+      next: 'Check the name of the cache in the URL.',
+    });
+  const storeDir = /^StoreDir: *(\S+)/m.exec(text)?.[1] ?? DEFAULT_STORE_DIR;
+  if (storeDir === DEFAULT_STORE_DIR) return;
+  throw new SlipwayError('invalid', `The cache ${endpoint.url} is for another store: ${storeDir}.`, {
+    next: `Push to a cache for ${DEFAULT_STORE_DIR}.`,
+  });
 }
 
 async function findMissing(

@@ -3,7 +3,7 @@
 import { formatHash, parseHash, type Hash } from '../nix/hash.ts';
 import { parseStorePath, parseStorePathBaseName, type StorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { execText } from './exec.ts';
+import { commandFailed, exec } from './exec.ts';
 
 export interface PathInfo {
   readonly path: StorePath;
@@ -24,27 +24,37 @@ export interface PathInfoOptions {
   readonly signal?: AbortSignal;
 }
 
+/** Roots of one call: what all stores of a large machine name would not fit into one argv. */
+const ROOTS_PER_CALL = 1_000;
+/** About 700 bytes a path: closures of half a million paths. */
+const MAX_OUTPUT = 384 * 1024 * 1024;
+
 /** The closure of the given paths, each path once. An invalid path is the error `not_found`. */
 export async function readClosure(
   paths: readonly StorePath[],
   options: PathInfoOptions = {},
 ): Promise<PathInfo[]> {
+  const roots = [...new Set(paths)];
+  const closure = new Map<StorePath, PathInfo>();
+  for (let at = 0; at < roots.length; at += ROOTS_PER_CALL) {
+    const infos = parsePathInfos(await runPathInfo(roots.slice(at, at + ROOTS_PER_CALL), options));
+    for (const info of infos) closure.set(info.path, info);
+  }
+  return [...closure.values()];
+}
+
+async function runPathInfo(paths: readonly StorePath[], options: PathInfoOptions): Promise<string> {
   const store = options.store === undefined ? [] : ['--store', options.store];
-  const argv = [
-    'nix',
-    '--extra-experimental-features',
-    'nix-command',
-    'path-info',
-    '--json',
-    '-r',
-    ...store,
-    ...paths,
-  ];
-  const text = await execText(argv, {
+  const flags = ['--extra-experimental-features', 'nix-command', 'path-info', '--json', '-r', ...store];
+  const argv = ['nix', ...flags, ...paths];
+  const result = await exec(argv, {
+    maxOutput: MAX_OUTPUT,
     ...(options.env && { env: options.env }),
     ...(options.signal && { signal: options.signal }),
   });
-  return parsePathInfos(text);
+  if (result.code === 0) return result.stdout.toString('utf8');
+  const invalid = /path '([^']+)' is not valid/.exec(result.stderr)?.[1];
+  throw invalid === undefined ? commandFailed(['nix', 'path-info'], result) : missing(invalid);
 }
 
 /** Any of Nix's three shapes. */

@@ -2,7 +2,10 @@
 // and nothing else: sorted unique names, zero padding, no trailing bytes. Memory does not grow with the archive.
 import { SlipwayError } from '../util/errors.ts';
 
-/** What the reader tells while it reads. Paths are the components below the root; the root is `[]`. */
+/**
+ * What the reader tells while it reads. Paths are the components below the root, the root being `[]`; like data, they
+ * are the reader's own and valid during the call only. Bytes that are not UTF-8 show as U+FFFD.
+ */
 export interface NarVisitor {
   enterDirectory?(path: readonly string[]): void;
   leaveDirectory?(path: readonly string[]): void;

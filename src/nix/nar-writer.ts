@@ -1,4 +1,4 @@
-// Writes NAR archives from an abstract tree, piece by piece.
+// Writes NAR archives from an abstract tree, piece by piece. Small pieces are gathered, large ones pass through.
 
 export type NarNode =
   | {
@@ -7,64 +7,113 @@ export type NarNode =
       readonly size: number;
       contents(): AsyncIterable<Uint8Array>;
     }
-  | { readonly type: 'symlink'; readonly target: string }
+  /** Targets and names are bytes to Nix; those that are not UTF-8 come as bytes. */
+  | { readonly type: 'symlink'; readonly target: string | Uint8Array }
   | { readonly type: 'directory'; entries(): AsyncIterable<NarEntry> };
 
 export interface NarEntry {
-  readonly name: string;
+  readonly name: string | Uint8Array;
   readonly node: NarNode;
 }
 
+/** Pieces are at least this long, the last excepted. */
+const PIECE_BYTES = 64 * 1024;
+
 /** Entries must come sorted by the bytes of their names; file contents must have exactly `size` bytes. */
 export async function* writeNar(root: NarNode): AsyncGenerator<Uint8Array> {
-  yield narString('nix-archive-1');
-  yield* writeNode(root);
-}
-
-async function* writeNode(node: NarNode): AsyncGenerator<Uint8Array> {
-  if (node.type === 'symlink') yield narStrings('(', 'type', 'symlink', 'target', node.target, ')');
-  else if (node.type === 'regular') yield* writeFile(node);
-  else yield* writeDirectory(node);
-}
-
-async function* writeDirectory(node: Extract<NarNode, { type: 'directory' }>): AsyncGenerator<Uint8Array> {
-  yield narStrings('(', 'type', 'directory');
-  for await (const entry of node.entries()) {
-    yield narStrings('entry', '(', 'name', entry.name, 'node');
-    yield* writeNode(entry.node);
-    yield narString(')');
+  const piece = new Piece();
+  piece.strings('nix-archive-1');
+  const directories: AsyncIterator<NarEntry>[] = [];
+  try {
+    for (let node: NarNode | undefined = root; node; node = await nextNode(directories, piece)) {
+      if (node.type === 'directory') {
+        directories.push(node.entries()[Symbol.asyncIterator]());
+        piece.strings('(', 'type', 'directory');
+        continue;
+      }
+      if (node.type === 'regular') yield* writeFile(node, piece);
+      else piece.strings('(', 'type', 'symlink', 'target', node.target);
+      endNode(directories, piece);
+      if (piece.size >= PIECE_BYTES) yield piece.take();
+    }
+    yield piece.take();
+  } finally {
+    for (const directory of directories.toReversed()) await directory.return?.();
   }
-  yield narString(')');
 }
 
-async function* writeFile(file: Extract<NarNode, { type: 'regular' }>): AsyncGenerator<Uint8Array> {
-  yield narStrings('(', 'type', 'regular', ...(file.executable ? ['executable', ''] : []), 'contents');
-  yield lengthField(file.size);
+/** The next entry's node; ends the directories that have no more entries. */
+async function nextNode(directories: AsyncIterator<NarEntry>[], piece: Piece): Promise<NarNode | undefined> {
+  for (let directory = directories.at(-1); directory; directory = directories.at(-1)) {
+    const next = await directory.next();
+    if (next.done !== true) {
+      piece.strings('entry', '(', 'name', next.value.name, 'node');
+      return next.value.node;
+    }
+    directories.pop();
+    endNode(directories, piece);
+  }
+  return undefined;
+}
+
+/** Ends a node, and the entry that it stands in unless it is the root. */
+function endNode(directories: readonly unknown[], piece: Piece): void {
+  piece.strings(')');
+  if (directories.length > 0) piece.strings(')');
+}
+
+async function* writeFile(
+  file: Extract<NarNode, { type: 'regular' }>,
+  piece: Piece,
+): AsyncGenerator<Uint8Array> {
+  piece.strings('(', 'type', 'regular', ...(file.executable ? ['executable', ''] : []), 'contents');
+  piece.length(file.size);
   let written = 0;
   for await (const chunk of file.contents()) {
     written += chunk.length;
-    yield chunk;
+    piece.bytes(chunk);
+    if (piece.size >= PIECE_BYTES) yield piece.take();
   }
   if (written !== file.size) throw new RangeError(`a file of ${file.size} bytes gave ${written}`);
-  const padding = (8 - (file.size % 8)) % 8;
-  if (padding > 0) yield new Uint8Array(padding);
-  yield narString(')');
+  piece.padding(file.size);
 }
 
-function narStrings(...texts: readonly string[]): Uint8Array {
-  return Buffer.concat(texts.map(narString));
-}
+const ZEROS = new Uint8Array(8);
 
-function narString(text: string): Uint8Array {
-  const bytes = Buffer.from(text);
-  const padded = Buffer.alloc(8 + Math.ceil(bytes.length / 8) * 8);
-  padded.writeBigUInt64LE(BigInt(bytes.length));
-  bytes.copy(padded, 8);
-  return padded;
-}
+/** Bytes on their way out. */
+class Piece {
+  size = 0;
+  #parts: Uint8Array[] = [];
 
-function lengthField(length: number): Uint8Array {
-  const field = Buffer.alloc(8);
-  field.writeBigUInt64LE(BigInt(length));
-  return field;
+  strings(...texts: readonly (string | Uint8Array)[]): void {
+    for (const text of texts) {
+      const bytes = Buffer.from(text);
+      this.length(bytes.length);
+      this.bytes(bytes);
+      this.padding(bytes.length);
+    }
+  }
+
+  length(length: number): void {
+    const field = Buffer.alloc(8);
+    field.writeBigUInt64LE(BigInt(length));
+    this.bytes(field);
+  }
+
+  bytes(bytes: Uint8Array): void {
+    this.#parts.push(bytes);
+    this.size += bytes.length;
+  }
+
+  padding(length: number): void {
+    if (length % 8 !== 0) this.bytes(ZEROS.subarray(length % 8));
+  }
+
+  take(): Uint8Array {
+    const [first] = this.#parts;
+    const whole = this.#parts.length === 1 && first ? first : Buffer.concat(this.#parts, this.size);
+    this.#parts = [];
+    this.size = 0;
+    return whole;
+  }
 }

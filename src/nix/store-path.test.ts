@@ -53,3 +53,14 @@ test('contentAddressedPath() names what Nix names', () => {
     '/nix/store/jspds48qb346qg0qzb3v8ibysj3zcq7y-fixed',
   );
 });
+
+test('contentAddressedPath() refuses references that the kind of address cannot have', () => {
+  const hash = parseHash('sha256-ungWv48Bz+pBQUDeXa4iI7ADYaOWF3qctBD/YfIAFa0=');
+  const references = [parseStorePath(`/nix/store/${HASH}-tree`)];
+  for (const facts of [
+    { address: { method: 'flat' as const, hash }, references },
+    { address: { method: 'text' as const, hash }, references, selfReference: true },
+  ]) {
+    assert.throws(() => contentAddressedPath({ name: 'x', ...facts }), { code: 'invalid' });
+  }
+});

@@ -73,21 +73,31 @@ export interface ContentAddressedFacts {
   readonly storeDir?: string;
 }
 
-/** The store path that a content address determines. */
+/** The store path that a content address determines. Throws `invalid` for references that its kind cannot have. */
 export function contentAddressedPath(facts: ContentAddressedFacts): StorePath {
   const { address, name } = facts;
   const storeDir = facts.storeDir ?? DEFAULT_STORE_DIR;
   const digest = formatHashBytes(address.hash.bytes, 'hex');
   const references = [...facts.references.toSorted(), ...(facts.selfReference === true ? ['self'] : [])];
   if (address.method === 'text') {
+    if (address.hash.algo !== 'sha256' || facts.selfReference === true) throw impossible(address);
     return makeStorePath(['text', ...references].join(':'), `sha256:${digest}`, name, storeDir);
   }
   if (address.method === 'nar' && address.hash.algo === 'sha256') {
     return makeStorePath(['source', ...references].join(':'), `sha256:${digest}`, name, storeDir);
   }
+  // Only then would the references be part of the name; Nix refuses them too (makeFixedOutputPath).
+  if (references.length > 0) throw impossible(address);
   const inner = `fixed:out:${address.method === 'nar' ? 'r:' : ''}${address.hash.algo}:${digest}:`;
   const fixed = createHash('sha256').update(inner).digest('hex');
   return makeStorePath('output:out', `sha256:${fixed}`, name, storeDir);
+}
+
+function impossible({ method, hash }: ContentAddress): SlipwayError {
+  return new SlipwayError(
+    'invalid',
+    `A ${method} content address with ${hash.algo} cannot have these references.`,
+  );
 }
 
 function makeStorePath(type: string, digest: string, name: string, storeDir: string): StorePath {

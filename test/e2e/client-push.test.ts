@@ -1,6 +1,7 @@
 // `pushClosure()` against a real cache server, from a real store, read back by the real nix.
 import assert from 'node:assert/strict';
-import { appendFileSync, chmodSync } from 'node:fs';
+import { randomBytes } from 'node:crypto';
+import { appendFileSync, chmodSync, mkdirSync, readdirSync, symlinkSync, writeFileSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
@@ -12,6 +13,7 @@ import {
   type PushResult,
 } from '../../src/client/push-closure.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
+import { asSlipwayError } from '../../src/util/errors.ts';
 import {
   buildPaths,
   issueToken,
@@ -72,6 +74,45 @@ test('pushClosure() sends a closure once, references first, and nix builds from 
   );
 });
 
+test('pushClosure() brings a large tree with any names through, by way of a file', async () => {
+  const source = path.join(folder.path, 'large-tree');
+  mkdirSync(source);
+  writeFileSync(path.join(source, 'random'), randomBytes(12_000_000));
+  writeFileSync(Buffer.concat([Buffer.from(`${source}/not-utf-8-`), Buffer.from([0xe9])]), 'latin-1');
+  symlinkSync(Buffer.from([0xff]), path.join(source, 'link'));
+  const added = await ok(builder.run('nix', '--store', builder.store, 'store', 'add-path', source));
+  const result = await push({ paths: [parseStorePath(added)] });
+  assert.equal(result.pushed, 1);
+  const reader = makeNixClient(folder.path, 'large-reader');
+  const from = ['--from', `${server.url}/main`, '--no-check-sigs'];
+  await ok(reader.run('nix', 'copy', '--store', reader.store, ...from, '--to', reader.store, added));
+  await ok(reader.run('nix', '--store', reader.store, 'store', 'verify', '--no-trust', added));
+});
+
+test('pushClosure() ends as cancelled, and leaves no file behind', async () => {
+  const source = path.join(folder.path, 'endless');
+  writeFileSync(source, randomBytes(30_000_000));
+  const added = await ok(builder.run('nix', '--store', builder.store, 'store', 'add-file', source));
+  const controller = new AbortController();
+  const spool = path.join(folder.path, 'spool');
+  mkdirSync(spool);
+  process.env['TMPDIR'] = spool;
+  const pushing = push({
+    paths: [parseStorePath(added)],
+    signal: controller.signal,
+    onProgress: () => setTimeout(() => controller.abort(), 30),
+  });
+  await assert.rejects(pushing, (error) => asSlipwayError(error).code === 'cancelled');
+  delete process.env['TMPDIR'];
+  assert.deepEqual(readdirSync(spool), []);
+});
+
+test('pushClosure() names a URL where no cache is', async () => {
+  const everywhere = await issueToken(server, 'write:*');
+  const target = { url: `${server.url}/nowhere`, token: everywhere };
+  await assert.rejects(push({ paths: [parseStorePath(built.top)], target }), { code: 'not_found' });
+});
+
 test('pushClosure() names a bad token and what to do about it', async () => {
   for (const wrong of ['slw_nonsense', await issueToken(server, 'write:secret')]) {
     await assert.rejects(
@@ -95,7 +136,10 @@ test('pushClosure() refuses a path that was changed on disk', async () => {
 
 test('pushClosure() names a path that is not in the store', async () => {
   const absent = parseStorePath('/nix/store/00000000000000000000000000000000-absent');
-  await assert.rejects(push({ paths: [absent] }), (error: Error) => error.message.includes(absent));
+  await assert.rejects(push({ paths: [absent] }), {
+    code: 'not_found',
+    message: new RegExp(absent),
+  });
 });
 
 test('pushClosure() tries again when the cache fails for a moment, and says so when it stays away', async () => {
