@@ -16,6 +16,6 @@ export function dieWithParent(argv: readonly string[]): readonly string[] {
 
 /** Asked by doing it, once: busybox has a setpriv too, which does not know this option. */
 function tryPrefix(): boolean {
-  const [file = '', ...args] = [...PREFIX, 'true'];
+  const [file, ...args] = [...PREFIX, 'true'];
   return spawnSync(file, args, { stdio: 'ignore', timeout: TRIAL_TIMEOUT_MS }).status === 0;
 }
