@@ -100,7 +100,7 @@ export async function pushBranches(
   updates: readonly RefUpdate[],
   options: { readonly signal?: AbortSignal; readonly timeoutMs?: number } = {},
 ): Promise<void> {
-  for (const update of updates) await assertFastForward(mirror, update);
+  await Promise.all(updates.map(async (update) => await assertFastForward(mirror, update)));
   const leases = updates.map(({ branch, from }) => `--force-with-lease=refs/heads/${branch}:${from ?? ''}`);
   const refs = updates.map(({ branch, to }) => `${to}:refs/heads/${branch}`);
   const args = ['push', '--atomic', '--porcelain', '--no-verify', ...leases, '--', remote.url, ...refs];

@@ -152,7 +152,7 @@ function endBeforePublishing({ plans }: Candidate, { options }: RunContext): Run
 }
 
 async function verify(found: Discovered, candidate: Candidate, context: RunContext): Promise<void> {
-  const { recorder, mirror, options, signal } = context;
+  const { recorder, mirror } = context;
   if (candidate.secrets === undefined) return recorder.skip('test', 'the fleet has no secrets to check');
   await recorder.stage(
     'test',
@@ -163,8 +163,6 @@ async function verify(found: Discovered, candidate: Candidate, context: RunConte
         release: candidate.release.commit,
         results: candidate.results,
         secrets: candidate.secrets,
-        identityFile: options.rekeyIdentityFile,
-        signal,
       }),
     () => 'every secret opens for exactly its hosts',
   );

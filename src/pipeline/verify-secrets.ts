@@ -1,12 +1,12 @@
 // The gates of ../facts/secrets.md D8 before a release with secrets is published: every file opens for exactly its
-// recipients, what the release's own evaluation uses is covered, and the re-key identity can read nothing of it.
-import { readFile } from 'node:fs/promises';
+// recipients, and what the release's own evaluation uses is covered. That the re-key identity can read nothing of it was
+// tried by the child that made the files; the hashes in the record tie that proof to the files in the tree.
 import { publicKeys } from '../api/fleet-config.ts';
 import type { RekeyOutcome } from '../secrets/apply-rekey.ts';
 import { assertNoProblems } from '../secrets/secret-problem.ts';
 import { findSecretUses } from '../secrets/secret-uses.ts';
 import { sha256Hex, type SourceTree } from '../secrets/source-tree.ts';
-import { verifyRelease, verifyUnreadable } from '../secrets/verify-release.ts';
+import { verifyRelease } from '../secrets/verify-release.ts';
 import type { HostResult } from './evaluate-hosts.ts';
 import type { FleetFacts } from './fleet-facts.ts';
 import { openGitTree } from './git-source-tree.ts';
@@ -18,8 +18,6 @@ export interface VerifyRequest {
   readonly release: string;
   readonly results: readonly HostResult<HostFacts>[];
   readonly secrets: RekeyOutcome | undefined;
-  readonly identityFile: string | undefined;
-  readonly signal: AbortSignal;
 }
 
 /** Throws `secrets_failed` with everything that is wrong. */
@@ -35,7 +33,7 @@ export async function verifySecrets(request: VerifyRequest): Promise<void> {
     editors: config.secrets.editors,
     uses: found.uses,
   });
-  assertNoProblems([...found.problems, ...wrong, ...(await readableByRekeyer(request, tree))]);
+  assertNoProblems([...found.problems, ...wrong]);
 }
 
 async function findReleaseUses(
@@ -55,19 +53,4 @@ async function findReleaseUses(
     hashes: new Map(hashes),
     paths: new Set(tree.paths),
   });
-}
-
-/** Only when something was made anew: what is carried over was tried when it was made. */
-async function readableByRekeyer(
-  request: VerifyRequest,
-  tree: SourceTree,
-): ReturnType<typeof verifyUnreadable> {
-  const { secrets, identityFile, signal } = request;
-  if (secrets === undefined || secrets.counts.rekeyed === 0 || identityFile === undefined) return [];
-  const identity = await readFile(identityFile);
-  try {
-    return await verifyUnreadable(tree, secrets.record, { identity, signal });
-  } finally {
-    identity.fill(0);
-  }
 }
