@@ -10,7 +10,9 @@ const httpUrl = z
 const absolutePath = z.string().check(z.regex(/^\/[^\0\n]*$/, 'not an absolute path'));
 
 /** A Nix public key, `name:base64` of 32 bytes. */
-const publicKey = z.string().check(z.regex(/^[A-Za-z0-9._+-]{1,128}:[A-Za-z0-9+/]{43}=$/, 'not a public key (name:base64)'));
+const publicKey = z
+  .string()
+  .check(z.regex(/^[A-Za-z0-9._+-]{1,128}:[A-Za-z0-9+/]{43}=$/, 'not a public key (name:base64)'));
 
 const seconds = (fallback: number): z.ZodMiniDefault<z.ZodMiniNumberFormat> =>
   z._default(z.int().check(z.minimum(1), z.maximum(86_400)), fallback);
