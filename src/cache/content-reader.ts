@@ -132,11 +132,7 @@ export class ContentReader {
           .where('frame_offset', '=', frame.offset)
           .where('damaged_at', 'is', null)
           .execute();
-      await transaction
-        .updateTable('content')
-        .set({ damaged_at: now })
-        .where('id', '=', contentId)
-        .execute();
+      await transaction.updateTable('content').set({ damaged_at: now }).where('id', '=', contentId).execute();
     });
     this.#layouts.forget();
     this.#onDamage();

@@ -19,6 +19,8 @@ export function uploadCompression(suffix: string): UploadCompression {
 
 /** Frames of a known size up to this are decoded in one call; larger ones stream. */
 const ONE_SHOT_BYTES = 4 * 1024 * 1024;
+/** A whole zstd block at a time; zlib's default of 16 KiB costs a callback each. */
+const OUTPUT_BYTES = 256 * 1024;
 
 /** Decompresses; a broken or truncated stream is `nar_invalid`. */
 export function decompressed(
@@ -57,7 +59,7 @@ async function* decodeWhole(part: FramePart): AsyncIterable<Buffer> {
 }
 
 async function* decodeStream(first: FramePart, parts: AsyncIterator<FramePart>): AsyncIterable<Buffer> {
-  const decoder = createZstdDecompress();
+  const decoder = createZstdDecompress({ chunkSize: OUTPUT_BYTES });
   const source = Readable.from(framesRest(first, parts), { objectMode: false });
   pipeline(source, decoder, () => undefined); // a failure destroys the decoder, and so ends the loop below
   let failure: unknown;

@@ -1,0 +1,41 @@
+import assert from 'node:assert/strict';
+import { test } from 'node:test';
+import { zstdDecompressSync } from 'node:zlib';
+import fc from 'fast-check';
+import { decodeFrame, encodeFrame } from './frame-codec.ts';
+import { ZstdFrameSplitter } from './zstd-frames.ts';
+
+const raw = fc
+  .tuple(fc.uint8Array({ maxLength: 2000 }), fc.integer({ min: 1, max: 300 }))
+  .map(([bytes, times]) => Buffer.concat(Array.from({ length: times }, () => bytes)));
+
+test('decodeFrame() inverts encodeFrame(), many at once', async () => {
+  await fc.assert(
+    fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 12 }), async (chunks) => {
+      const frames = await Promise.all(chunks.map(encodeFrame));
+      for (const [index, frame] of frames.entries()) {
+        const chunk = chunks[index] as Buffer;
+        assert.ok(zstdDecompressSync(frame).equals(chunk));
+        assert.ok((await decodeFrame(frame, chunk.length)).equals(chunk));
+      }
+    }),
+    { numRuns: 50 },
+  );
+});
+
+test('encodeFrame() makes exactly one frame, which states its size', async () => {
+  for (const length of [0, 1, 1000, 524_288]) {
+    const frame = await encodeFrame(Buffer.alloc(length, 'slipway'));
+    const parts = [...new ZstdFrameSplitter().push(frame)];
+    assert.deepEqual(
+      parts.map((part) => [part.first, part.last, part.contentSize, part.bytes.length]),
+      [[true, true, length, frame.length]],
+    );
+  }
+});
+
+test('decodeFrame() refuses a frame of another size', async () => {
+  const frame = await encodeFrame(Buffer.alloc(1000));
+  await assert.rejects(decodeFrame(frame, 999));
+  await assert.rejects(decodeFrame(frame, 1001));
+});
