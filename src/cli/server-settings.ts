@@ -1,5 +1,5 @@
 // The flags that `up` and `serve` share, and the configuration that they and the file come to.
-import { basename, isAbsolute, resolve } from 'node:path';
+import { isAbsolute, resolve } from 'node:path';
 import type { Command } from 'commander';
 import type { ServerConfig } from '../api/server-config.ts';
 import { SlipwayError } from '../util/errors.ts';
@@ -77,7 +77,12 @@ function repositoryOf(
 
 /** `https://forge.example.org/me/Fleet.git` -> `fleet`. */
 export function repositoryName(repository: string): string {
-  const last = basename(repository.replace(/[/\\]+$/, '').replace(/\.git$/, ''));
+  const last =
+    repository
+      .replace(/\/+$/, '')
+      .replace(/\.git$/, '')
+      .split(/[/:]/)
+      .at(-1) ?? '';
   const name = last
     .toLowerCase()
     .replaceAll(/[^a-z0-9]+/g, '-')
