@@ -66,9 +66,16 @@ install_debian_packages() {
   fi
   say "installing Debian packages: $missing"
   keep_daemons_off
-  apt-get -qq update >&2 || say "apt-get update failed; trying with the lists that are there"
+  log=$(mktemp)
+  apt-get -qq update >>"$log" 2>&1 || say "apt-get update failed; trying with the lists that are there"
   # shellcheck disable=SC2086
-  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $missing >&2
+  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends $missing >>"$log" 2>&1 || {
+    status=$?
+    cat "$log" >&2
+    say "apt-get could not install them (exit code $status); its output is above and in $log"
+    exit 26
+  }
+  rm -f "$log"
 }
 
 # openssh-server must not start a daemon on a machine that only wants the program.
