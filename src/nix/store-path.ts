@@ -15,7 +15,6 @@ export const DEFAULT_STORE_DIR = '/nix/store';
 const HASH = '[0-9abcdfghijklmnpqrsvwxyz]{32}';
 const MAX_NAME = 211; // libstore/path.hh: StorePath::MaxPathLen
 const BASE_NAME = new RegExp(`^(${HASH})-([A-Za-z0-9+._?=-]{1,${MAX_NAME}})$`);
-const HASH_ONLY = new RegExp(`^${HASH}$`);
 
 /** Checks and brands a full path. Throws `invalid`. */
 export function parseStorePath(text: string, storeDir: string = DEFAULT_STORE_DIR): StorePath {
@@ -39,11 +38,6 @@ export function isStorePath(text: string, storeDir: string = DEFAULT_STORE_DIR):
   } catch {
     return false;
   }
-}
-
-export function parseStorePathHash(text: string): StorePathHash {
-  if (!HASH_ONLY.test(text)) throw malformed(text, 'it must be 32 base32 characters');
-  return text as StorePathHash;
 }
 
 /** `<hash>-<name>`. */
