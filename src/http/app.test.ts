@@ -240,6 +240,22 @@ test('POST /hooks refuses forged, unsigned, oversized and misaddressed deliverie
   assert.equal((await world.fleet.readStatus()).runs.length, 0);
 });
 
+test('POST /hooks refuses more bodies than it may hold, and is free again when they end', async () => {
+  await using world = await openWorld();
+  const feeds: ReadableStreamDefaultController<Uint8Array>[] = [];
+  const slow = (): RequestInit => ({
+    method: 'POST',
+    body: new ReadableStream<Uint8Array>({ start: (feed) => void feeds.push(feed) }),
+    duplex: 'half',
+  });
+  const held = Array.from({ length: 16 }, async () => await world.ask('/hooks/github/homelab', slow(), FAR));
+  await new Promise((resolve) => setTimeout(resolve, 20));
+  assert.equal(await codeOf(await world.ask('/hooks/github/homelab', slow(), FAR)), 'unavailable');
+  for (const feed of feeds) feed.close();
+  for (const answer of await Promise.all(held)) assert.equal(await codeOf(answer), 'unauthorized');
+  assert.equal(await codeOf(await world.ask('/hooks/github/homelab', post('{}'), FAR)), 'unauthorized');
+});
+
 test('POST /api/agent/v1/report takes a report from the token of that host only', async () => {
   await using world = await openWorld();
   const report = agentReport();
