@@ -56,6 +56,8 @@ die() {
 # start_deploy [--force]: the state is on disk before anything is started, so whatever happens next can be resolved.
 start_deploy() {
   [ -z "$PHASE" ] || die "The deploy $ID was started already."
+  mkdir -p "$RUN_ROOT"
+  keep_ballast || die "There is no room for the state of a deploy in $STATE_ROOT."
   sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR"
   trap state_line EXIT
   PREVIOUS=$(running_system)
@@ -129,8 +131,10 @@ confirm_deploy() {
 }
 
 reject_deploy() {
+  local why
+  why=$(printf '%s' "${1:-cancelled}" | tr -cd 'a-z-')
   is_final || {
-    printf '%s %s\n' "$(printf '%s' "${1:-cancelled}" | tr -cd 'a-z-')" "$(plain "${2:-The driver gave the trial up.}")" >"$DIR/.reject.new"
+    printf '%s %s\n' "$why" "$(plain "${2:-The driver gave the trial up.}")" >"$DIR/.reject.new"
     mv -f "$DIR/.reject.new" "$DIR/reject"
   }
   state_line

@@ -12,7 +12,10 @@ probe() {
   unit) systemctl is-active --quiet "$2" ;;
   tcp) probe_tcp "${2%% *}" "${2#* }" ;;
   http) probe_http "${2%% *}" "${2#* }" ;;
-  command) timeout "$((PROBE_SECONDS * 2))" sh -c "$2" >/dev/null 2>&1 </dev/null ;;
+  command)
+    # The one check that speaks of the new system with its own tools.
+    PATH=/run/current-system/sw/bin:$PATH timeout "$((PROBE_SECONDS * 2))" sh -c "$2" >/dev/null 2>&1 </dev/null
+    ;;
   *) return 1 ;;
   esac
 }

@@ -85,7 +85,7 @@ resolve() {
   *) resolve_trial ;;
   esac
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
-  rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID"
+  rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
 }
 
 resolve_commit() {

@@ -107,28 +107,36 @@ is_final() {
   esac
 }
 
-# set_phase PHASE [REASON [DETAIL]]: durable when it returns. Only the holder of the lock calls it
-# (and `start`, before there is a runner).
+# set_phase PHASE [REASON [DETAIL]]: durable when it returns true. Only the holder of the lock calls it
+# (and `start`, before there is a runner). On a full disk the ballast makes room; a state that cannot be written
+# leaves the one before, from which `resolve` goes on.
 set_phase() {
   PHASE=$1
   [ $# -lt 2 ] || REASON=$2
   [ $# -lt 3 ] || DETAIL=$(plain "$3")
   SINCE=$(date +%s)
-  state_json >"$DIR/.state.new"
-  sync_path "$DIR/.state.new"
-  mv -f "$DIR/.state.new" "$DIR/state.json"
-  sync_path "$DIR"
+  write_state || { rm -f "$DIR/.ballast" && write_state; } || return 1
   state_line >>"$DIR/events.ndjson"
   log "$PHASE${REASON:+ ($REASON)}${DETAIL:+ $DETAIL}"
 }
 
+write_state() {
+  state_json >"$DIR/.state.new" && sync_path "$DIR/.state.new" &&
+    mv -f "$DIR/.state.new" "$DIR/state.json" && sync_path "$DIR"
+}
+
+# keep_ballast: room for the states to come, taken while there is some.
+keep_ballast() {
+  head -c 131072 /dev/zero >"$DIR/.ballast" && sync_path "$DIR/.ballast"
+}
+
 # state_json: the one place that knows the fields of state.json.
 state_json() {
-  printf '{\n  "version": 1,\n  "id": "%s",\n  "phase": "%s",\n  "since": %s,\n' "$ID" "$PHASE" "$SINCE"
-  printf '  "toplevel": "%s",\n  "previous": "%s",\n' "$TOPLEVEL" "$PREVIOUS"
-  printf '  "reason": "%s",\n  "detail": "%s",\n' "$REASON" "$DETAIL"
-  printf '  "activationExit": %s,\n  "generation": %s,\n' "$ACTIVATION_EXIT" "$GENERATION"
-  printf '  "healthy": "%s",\n  "rebootRequired": %s\n}\n' "$HEALTHY" "$REBOOT"
+  printf '{\n  "version": 1,\n  "id": "%s",\n  "phase": "%s",\n  "since": %s,\n' "$ID" "$PHASE" "$SINCE" &&
+    printf '  "toplevel": "%s",\n  "previous": "%s",\n' "$TOPLEVEL" "$PREVIOUS" &&
+    printf '  "reason": "%s",\n  "detail": "%s",\n' "$REASON" "$DETAIL" &&
+    printf '  "activationExit": %s,\n  "generation": %s,\n' "$ACTIVATION_EXIT" "$GENERATION" &&
+    printf '  "healthy": "%s",\n  "rebootRequired": %s\n}\n' "$HEALTHY" "$REBOOT"
 }
 
 # state_line: state.json as one line, the unit of events.ndjson and of `status`.

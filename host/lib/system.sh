@@ -101,7 +101,8 @@ print_generations() {
   for link in "$PROFILE"-*-link; do
     [ -e "$link" ] || continue
     n=${link##*/system-} n=${n%-link}
-    printf '%s\t%s\t%s\t' "$n" "$(date -d "@$(stat -c %Y "$link")" '+%Y-%m-%d %H:%M:%S')" "$(first_line "$link/nixos-version")"
+    printf '%s\t%s\t' "$n" "$(date -d "@$(stat -c %Y "$link")" '+%Y-%m-%d %H:%M:%S')"
+    printf '%s\t' "$(first_line "$link/nixos-version")"
     printf '%s\t%s\t' "$(names_in "$link/kernel-modules/lib/modules")" \
       "$(timeout 5 "$link/sw/bin/nixos-version" --configuration-revision 2>/dev/null | tr -d '\n')"
     printf '%s\t%s\t' "$(names_in "$link/specialisation")" "$([ "$n" = "$current" ] && echo yes || echo no)"

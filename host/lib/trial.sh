@@ -14,7 +14,7 @@ run_trial() {
   take_baseline
   guard
   deadman_is_armed || refuse not-armed 'The dead-man timer could not be set.'
-  set_phase ARMED
+  set_phase ARMED || refuse disk-full "The state in $STATE_ROOT cannot be written."
   activate
   set_phase TRIAL
   await_health || give_up health-failed "$(describe_health)"
@@ -37,8 +37,10 @@ refuse_wait() {
 # finish: after a final phase: nothing of this deploy stays behind but its folder.
 finish() {
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
-  rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID"
-  exit 0
+  rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
+  load_state
+  is_final # a final state that could not be written is for the dead-man to repeat
+  exit
 }
 
 await_switch_lock() {
@@ -96,7 +98,7 @@ opens_here() {
 
 # activate: `switch-to-configuration test`; the exit codes are those of NixOS' switch-to-configuration.
 activate() {
-  set_phase ACTIVATING
+  set_phase ACTIVATING || refuse disk-full "The state in $STATE_ROOT cannot be written."
   switch "$TOPLEVEL" test "$ACTIVATION_TIMEOUT" activate.log
   ACTIVATION_EXIT=$SWITCH_EXIT
   case $SWITCH_EXIT in
@@ -126,9 +128,10 @@ switch() {
 switch_once() {
   local unit result looks=0
   SWITCHES=$((${SWITCHES:-0} + 1))
-  unit=slipway-switch-$ID-$$-$SWITCHES result=$DIR/.switch-$$-$SWITCHES
+  unit=slipway-switch-$ID-$$-$SWITCHES result=$RUN_ROOT/$ID-$$-$SWITCHES
   in_unit "$unit" "$4" -p "RuntimeMaxSec=$3" -p TimeoutStopSec=5 \
-    -E NIXOS_INSTALL_BOOTLOADER=0 -- /bin/sh "$DIR/activate.sh" switch "$DIR" "$1" "$2" "$result" || log "$unit could not be started"
+    -E NIXOS_INSTALL_BOOTLOADER=0 -- /bin/sh "$DIR/activate.sh" switch "$DIR" "$1" "$2" "$result" ||
+    log "$unit could not be started"
   until [ -s "$result" ]; do
     looks=$((looks + 1))
     # Once a second: is it still there? A unit that was killed leaves no result.
@@ -187,7 +190,7 @@ give_up() {
 # commit: the first and only place where the profile and the boot default change.
 commit() {
   nobody_interfered || { roll_back conflict "$CONFLICT"; finish; }
-  set_phase COMMITTING
+  set_phase COMMITTING || { roll_back disk-full "The state in $STATE_ROOT cannot be written."; finish; }
   commit_now || { roll_back "$COMMIT_FAILURE" "$COMMIT_DETAIL"; finish; }
   finish
 }
@@ -220,7 +223,8 @@ commit_now() {
   quarantine_set "$TOPLEVEL"
   DETAIL=$(describe_health)
   [ $REBOOT = false ] || DETAIL="$DETAIL A reboot is needed to run its kernel."
-  set_phase COMMITTED '' "$DETAIL"
+  # Should this not get to the disk, the next look finds COMMITTING with the new system running, and ends it again.
+  set_phase COMMITTED '' "$DETAIL" || :
 }
 
 # set_profile: a rollback goes back to its generation's number, everything else makes a new one.

@@ -22,7 +22,9 @@ export type DeployOutcome =
       readonly reason: string;
       readonly detail: string;
     }
-  /** Nothing is known of the end: the host decides by itself. `id` names the deploy when it was started. */
+  /** Ended before the host took charge, for a reason on our side or on the way (a copy that failed). */
+  | { readonly kind: 'failed'; readonly host: string; readonly error: SlipwayError }
+  /** Not reached, or lost: then `id` names the deploy, and the host decides by itself how it ends. */
   | {
       readonly kind: 'unreachable';
       readonly host: string;
@@ -75,6 +77,7 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
           facts: { host, reason: outcome.reason },
         },
       );
+    case 'failed':
     case 'unreachable':
       return outcome.error;
     case 'unchanged':

@@ -6,7 +6,8 @@ import type { EmitRunEvent } from '../api/run-events.ts';
 import { copyClosure, substituteClosure } from '../effects/copy-closure.ts';
 import type { Host } from '../effects/host.ts';
 import { deadline, sleep } from '../util/deadline.ts';
-import { asSlipwayError, isCode, SlipwayError } from '../util/errors.ts';
+import { asSlipwayError, type ErrorCode, isCode, SlipwayError } from '../util/errors.ts';
+import { retry } from '../util/retry.ts';
 import { readClosureFacts, readMissingSize } from './closure-facts.ts';
 import { createDeployId } from './deploy-id.ts';
 import { type DeployOutcome, outcomeOf } from './deploy-outcome.ts';
@@ -14,11 +15,13 @@ import { planDeploy, type DeployPlan } from './deploy-plan.ts';
 import { DeployProgress } from './deploy-progress.ts';
 import type { DeployRequest } from './deploy-request.ts';
 import { readHostFacts } from './host-facts.ts';
-import { confirmTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
+import { confirmTrial, readTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
 import { longestTrial, planIntent } from './trial-intent.ts';
 
 const RECONNECT_PAUSE_MS = 1_000;
 const CONFIRM_PAUSE_MS = 1_000;
+const ASK_AGAIN = { attempts: 6, baseMs: 1_000, maxMs: 5_000 };
+const CONNECTION_CODES: readonly ErrorCode[] = ['host_unreachable', 'host_key_mismatch', 'unauthorized'];
 
 /** What a deploy would do; nothing is changed. */
 export async function planDeployToHost(host: Host, request: DeployRequest): Promise<DeployPlan> {
@@ -46,7 +49,7 @@ export async function deployToHost(
     return await deploy(host, request, progress, signal);
   } catch (error) {
     signal?.throwIfAborted();
-    return unreachable(host.name, '', error, progress);
+    return failed(host.name, error, progress);
   }
 }
 
@@ -97,14 +100,14 @@ async function runTrial(
   const facts = { id: createDeployId(), host: host.name, origin: 'push', token, now: new Date() } as const;
   const intent = planIntent(request, facts);
   const trial = new PushTrial(host, intent, token, progress);
+  const first = await trial.start(request);
+  if (isFinal(first.phase)) return outcomeOf(host.name, first);
   try {
-    const first = await trial.start(request);
-    const state = isFinal(first.phase) ? first : await trial.follow(signal);
-    return outcomeOf(host.name, state);
+    return outcomeOf(host.name, await trial.follow(signal));
   } catch (error) {
     if (signal?.aborted === true) await trial.cancel();
     signal?.throwIfAborted();
-    return unreachable(host.name, intent.id, error, progress);
+    return lost(host.name, intent.id, error, progress);
   }
 }
 
@@ -131,7 +134,7 @@ class PushTrial {
     } catch (error) {
       // The answer may be lost although the trial began: only the host knows.
       if (!isCode(error, 'host_unreachable')) throw error;
-      return await this.follow(undefined);
+      return await retry(ASK_AGAIN, async () => await readTrial(this.#host.fresh(), this.#intent.id));
     }
   }
 
@@ -191,10 +194,17 @@ function refused(host: string, reason: string, detail: string, progress: DeployP
   return { kind: 'refused', host, reason, detail };
 }
 
-function unreachable(host: string, id: string, error: unknown, progress: DeployProgress): DeployOutcome {
+/** What an error means while nothing has been started: the host was not reached, or something else stood in the way. */
+function failed(host: string, error: unknown, progress: DeployProgress): DeployOutcome {
   const cause = asSlipwayError(error);
   progress.phase('failed', cause.message);
-  if (id === '') return { kind: 'unreachable', host, id, error: cause };
+  if (CONNECTION_CODES.includes(cause.code)) return { kind: 'unreachable', host, id: '', error: cause };
+  return { kind: 'failed', host, error: cause };
+}
+
+function lost(host: string, id: string, error: unknown, progress: DeployProgress): DeployOutcome {
+  const cause = asSlipwayError(error);
+  progress.phase('failed', cause.message);
   const told = new SlipwayError(
     'host_unreachable',
     `How the deploy on ${host} ended is not known: ${cause.message}`,

@@ -13,7 +13,7 @@ const FOLDER = '/var/lib/slipway/deploy';
 describe('a deploy that is disturbed', { concurrency: 3 }, () => {
   let scene: DeployScene;
   before(async () => {
-    scene = await openDeployScene(16);
+    scene = await openDeployScene(18);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
@@ -137,7 +137,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
   test('the next deploy resolves one that nobody finished', async () => {
     const { host, old } = scene.takeHost();
     const { id, client } = await startUnconfirmed(scene, host, { confirm: 60 });
-    client.kill('SIGKILL');
+    await killClient(scene, host, client);
     await host.shell('mv /root/.ssh/off /root/.ssh/authorized_keys');
     await host.powerCut();
     assert.equal((await scene.state(host)).phase, 'AWAIT_CONFIRM', 'nobody resolved it yet');
@@ -148,6 +148,37 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     const first = await host.shell(`cat ${FOLDER}/${id}/state.json`);
     assert.match(first, /"phase": "ROLLED_BACK"/);
     await scene.assertRuns(host, third);
+  });
+
+  test('whoever waited for a deploy whose runner is killed undoes it first', async () => {
+    const { host, old } = scene.takeHost();
+    const first = await startUnconfirmed(scene, host, { confirm: 60 });
+    const third = await scene.build(host, 'v3');
+    await killClient(scene, host, first.client);
+    await host.shell('mv /root/.ssh/off /root/.ssh/authorized_keys');
+    const second = scene.start(host, third);
+    await scene.waitForPhase(host, 'PREPARED');
+    await killRunner(host, first.id);
+    const outcome = await scene.outcome(second);
+    assert.equal(outcome.kind, 'committed', JSON.stringify(outcome));
+    assert.equal(outcome.state?.previous, old, 'it did not build on an unproven system');
+    assert.match(await host.shell(`cat ${FOLDER}/${first.id}/state.json`), /"reason": "runner-died"/);
+    await scene.assertRuns(host, third);
+  });
+
+  test('a disk that fills up during the activation does not corrupt the state', async () => {
+    const { host } = scene.takeHost();
+    await host.shell('mkdir -p /var/lib/slipway; mount -t tmpfs -o size=1m tmpfs /var/lib/slipway');
+    const next = await scene.build(host, 'v2', { faults: ['slow-activation'] });
+    const deploy = scene.start(host, next);
+    await scene.waitForPhase(host, 'ACTIVATING');
+    await host.exec(['dd', 'if=/dev/zero', 'of=/var/lib/slipway/filler', 'bs=4k']);
+    const outcome = await scene.outcome(deploy);
+    assert.equal(outcome.kind, 'committed', JSON.stringify(outcome));
+    await scene.assertRuns(host, next);
+    const refused = await scene.deploy(host, await scene.build(host, 'v3'));
+    assert.match(refused.message ?? '', /no room|No space left/i);
+    await scene.assertRuns(host, next);
   });
 
   test('a confirmation with a wrong or a late token is refused', async () => {
@@ -194,8 +225,8 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
   });
 });
 
-async function killRunner(host: WorldHost): Promise<void> {
-  await host.shell(`systemctl kill --kill-who=main --signal=KILL 'slipway-activate-*.service'`);
+async function killRunner(host: WorldHost, id = '*'): Promise<void> {
+  await host.shell(`systemctl kill --kill-who=main --signal=KILL 'slipway-activate-${id}.service'`);
 }
 
 /** A trial that waits for a confirmation which its client cannot give: sshd accepts no new login. */
@@ -210,6 +241,21 @@ async function startUnconfirmed(
   await host.shell('mv /root/.ssh/authorized_keys /root/.ssh/off');
   const { id } = await scene.waitForPhase(host, 'AWAIT_CONFIRM');
   return { id, client };
+}
+
+/** Kills the client and waits until the connections that it had begun are gone too. */
+async function killClient(
+  scene: DeployScene,
+  host: WorldHost,
+  client: ReturnType<DeployScene['start']>,
+): Promise<void> {
+  client.kill('SIGKILL');
+  await scene.world.runText([
+    'sh',
+    '-c',
+    'while pgrep -f "^ssh .*$0( |$)"; do sleep 0.05; done',
+    host.address.replaceAll('.', '[.]'),
+  ]);
 }
 
 async function untilProfileIs(host: WorldHost, path: string): Promise<void> {

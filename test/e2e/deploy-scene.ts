@@ -1,7 +1,6 @@
 // What the deploy tests share: a world whose hosts run version v1 of a faulty system, one host a test, so that tests
 // may run side by side; deploys from the controller side; and the host's own account of what happened.
 import assert from 'node:assert/strict';
-import { readdir, readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { DeployPhase, DeployState } from '../../src/api/deploy-state.ts';
 import type { DeployRequest } from '../../src/deploy/deploy-request.ts';
@@ -91,9 +90,8 @@ export class DeployScene implements AsyncDisposable {
 
   /** The newest deploy's state as the host has it on disk. */
   async state(host: WorldHost): Promise<DeployState> {
-    const folder = host.path('var/lib/slipway/deploy');
-    const id = (await readdir(folder)).toSorted().at(-1) ?? '';
-    return JSON.parse(await readFile(join(folder, id, 'state.json'), 'utf8')) as DeployState;
+    const newest = await host.shell('cat "$(ls -d /var/lib/slipway/deploy/*/ | tail -n 1)state.json"');
+    return JSON.parse(newest) as DeployState;
   }
 
   async waitForPhase(host: WorldHost, ...phases: readonly DeployPhase[]): Promise<DeployState> {

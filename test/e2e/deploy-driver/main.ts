@@ -26,7 +26,9 @@ try {
     if (event.kind === 'span') process.stderr.write(`span ${event.name} ${Math.round(event.ms)}\n`);
   });
   const error = deployError(outcome);
-  process.stdout.write(`${JSON.stringify({ ...outcome, error: undefined, code: error?.code })}\n`);
+  process.stdout.write(
+    `${JSON.stringify({ ...outcome, error: undefined, code: error?.code, message: error?.message })}\n`,
+  );
 } catch (error) {
   const { code, message, next } = asSlipwayError(error);
   process.stdout.write(`${JSON.stringify({ kind: 'failed', code, message, next })}\n`);
