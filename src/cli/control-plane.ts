@@ -3,6 +3,7 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
+import { sweep } from '../cache/sweep.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
@@ -48,7 +49,10 @@ export async function openControlPlane(
   opening.use(lockDirectory(paths.root));
   const database = opening.use(await openSqliteDatabase(paths.database));
   const tokens = opening.use(openTokenRegistry(database));
-  const blobs = await openDiskBlobStore(paths.packs);
+  const blobs = opening.use(await openDiskBlobStore(paths.packs));
+  // The lock says that nobody else writes here: what no transaction names was left by a server that died.
+  await blobs.removeUnfinished();
+  await sweep(database, blobs);
   const cache = opening.use(openBinaryCache({ database, blobs, keysDirectory: paths.keys }));
   const keys = await ensureServerKeys(paths.keys, tokens);
   const caches = await ensureCaches(cache, config);
