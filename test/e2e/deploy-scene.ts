@@ -26,7 +26,7 @@ type Asked = Partial<Omit<DeployRequest, 'health'>> & {
   readonly address?: string;
 };
 
-const DRIVER = join(import.meta.dirname, 'deploy-driver/main.ts');
+const DRIVER = join(import.meta.dirname, 'deploy-driver-main.ts');
 /** Short, so that what must run out runs out soon; long enough for two busy cores. */
 const TIMEOUTS = { lock: 20, activation: 20, confirm: 20, commit: 20, rollback: 20 };
 const HEALTH = { units: ['lab-app.service'], timeout: 15, stable: 0 };

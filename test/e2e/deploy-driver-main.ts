@@ -1,11 +1,11 @@
-// A push deploy with every knob in reach, run on the controller side of a world: `main.ts JSON`, where JSON is
+// A push deploy with every knob in reach, run on the controller side of a world: `deploy-driver-main.ts JSON`, where JSON is
 // { name, address, hostKey?, request }. Phases go to stderr as they come, the outcome to stdout.
-import { healthConfig } from '../../../src/api/fleet-config.ts';
-import { deployToHost } from '../../../src/deploy/deploy-to-host.ts';
-import { deployError } from '../../../src/deploy/deploy-outcome.ts';
-import type { DeployRequest } from '../../../src/deploy/deploy-request.ts';
-import { openSshHost } from '../../../src/effects/ssh-host.ts';
-import { asSlipwayError } from '../../../src/util/errors.ts';
+import { healthConfig } from '../../src/api/fleet-config.ts';
+import { deployToHost } from '../../src/deploy/deploy-to-host.ts';
+import { deployError } from '../../src/deploy/deploy-outcome.ts';
+import type { DeployRequest } from '../../src/deploy/deploy-request.ts';
+import { openSshHost } from '../../src/effects/ssh-host.ts';
+import { asSlipwayError } from '../../src/util/errors.ts';
 
 interface Order {
   readonly name: string;
