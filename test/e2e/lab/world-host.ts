@@ -22,7 +22,7 @@ export class WorldHost {
   #machine: ChildProcess | undefined;
   #leader = 0;
   #boots = 0;
-  #abandoned = false;
+  readonly #worldEnds = new AbortController();
 
   constructor(world: World, name: string, address: string) {
     this.#world = world;
@@ -107,9 +107,9 @@ export class WorldHost {
     await this.#world.runText(['ip', 'link', 'set', `v-${this.name}`, 'up']);
   }
 
-  /** The world ends: do not boot again what goes down. */
+  /** The world ends: do not boot again what goes down, and wait for nothing. */
   abandon(): void {
-    this.#abandoned = true;
+    this.#worldEnds.abort();
   }
 
   /** What the console has shown, for a failing test to print. */
@@ -131,7 +131,7 @@ export class WorldHost {
       this.#boots++;
       const [code] = (await once(machine, 'exit')) as [number | null];
       const halted = code === 0;
-      if (this.#abandoned || halted || (code !== EXIT_REBOOT && this.#leader === 0)) return;
+      if (this.#worldEnds.signal.aborted || halted || (code !== EXIT_REBOOT && this.#leader === 0)) return;
     }
   }
 
@@ -158,7 +158,7 @@ export class WorldHost {
 
   async #untilBooted(boot: number, signal: AbortSignal): Promise<void> {
     await within(BOOT_TIMEOUT_MS, `Booting ${this.name}`, async (limit) => {
-      const until = AbortSignal.any([limit, signal]);
+      const until = AbortSignal.any([limit, signal, this.#worldEnds.signal]);
       while (this.#boots < boot) await sleep(10, until);
       this.#leader = await waitForNamespaceInit(this.#machine?.pid ?? 0, until);
       while (!(await this.#settled())) await sleep(20, until);
@@ -171,7 +171,7 @@ export class WorldHost {
   }
 
   #enter(argv: readonly string[]): string[] {
-    const flags = [`--target=${this.#leader}`, '--all', '--wdns=/root'];
+    const flags = [`--target=${this.#leader}`, '--all', '--root', '--wdns=/root'];
     return ['nsenter', ...flags, '--', ...argv];
   }
 }

@@ -127,7 +127,7 @@ export class World implements AsyncDisposable {
 
   /** The argv that runs `argv` inside the world. */
   enter(argv: readonly string[], cwd = this.folder): string[] {
-    const flags = [`--target=${this.#init}`, '--mount', '--net', '--pid', `--wdns=${cwd}`];
+    const flags = [`--target=${this.#init}`, '--mount', '--net', '--pid', '--root', `--wdns=${cwd}`];
     return ['nsenter', ...flags, '--', ...argv];
   }
 
