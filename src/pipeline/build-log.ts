@@ -76,7 +76,13 @@ export class BuildLog {
     if (drvPath === undefined || this.#failures.has(drvPath)) return;
     const reason = text.split(/\n|; last \d+ log lines/, 1)[0] ?? '';
     const why = /Reason: (.*)/.exec(text)?.[1];
-    this.#failures.set(drvPath, why ?? reason.replace(`'${drvPath}'`, derivationName(drvPath)));
+    this.#failures.set(
+      drvPath,
+      why ??
+        reason
+          .replace(`builder for '${drvPath}'`, 'the builder')
+          .replace(`'${drvPath}'`, derivationName(drvPath)),
+    );
   }
 
   #keep(drvPath: string, line: string): void {

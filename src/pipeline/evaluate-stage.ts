@@ -99,7 +99,8 @@ function describe(error: SlipwayError): string {
   const detail = error.facts['detail'];
   const lines = typeof detail === 'string' ? detail.split('\n').slice(1) : [];
   const place = lines.map((line) => line.trimEnd()).filter((line) => line !== '');
-  return [error.message, ...place.slice(0, 10)].join('\n  ');
+  const indent = Math.min(...place.map((line) => line.search(/\S/)));
+  return [error.message, ...place.slice(0, 10).map((line) => line.slice(indent))].join('\n  ');
 }
 
 /** The commonest mistake deserves its own answer: a file that is there, but not in git. */

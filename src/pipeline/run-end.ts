@@ -17,9 +17,8 @@ export function endRun(run: string, end: RunEnd): RunResult {
   const released = end.manifest && { release: end.manifest.commit, serial: end.manifest.serial };
   const [first] = end.failures;
   if (first === undefined) return { run, outcome: end.kind, note: end.note, ...released };
-  const hosts = [...end.failures.keys()].join(', ');
   const error = summarise(end.failures, first);
-  return { run, outcome: 'failed', note: `${end.note} Failed: ${hosts}.`, ...released, error };
+  return { run, outcome: 'failed', note: end.note, ...released, error };
 }
 
 export function failRun(run: string, thrown: unknown): RunResult {

@@ -121,9 +121,10 @@ async function rollOut(standing: Standing, context: RunContext): Promise<RunEnd>
     ({ committed }) => (committed.length > 0 ? `${committed.join(', ')} committed` : undefined),
   );
   const brought = result.committed.length > 0 ? ` Brought to it: ${result.committed.join(', ')}.` : '';
+  const stayed = result.failures.size > 0 ? ` Not brought: ${[...result.failures.keys()].join(', ')}.` : '';
   return {
     kind: result.committed.length > 0 ? 'done' : kind,
-    note: `${note}${brought}`,
+    note: `${note}${brought}${stayed}`,
     manifest,
     failures: new Map([...failures, ...result.failures]),
   };

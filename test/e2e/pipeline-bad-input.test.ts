@@ -125,6 +125,20 @@ test('ci run stops when no host evaluates', async () => {
   assert.equal(await scene.tip('release'), undefined);
 });
 
+test('ci run stops an evaluation that outgrows its memory, and goes on with the other hosts', async () => {
+  const scene = await openScene(world);
+  scene.fleet.hosts['b'] = { hog: 5_000_000 };
+  await scene.push('b wants it all');
+  const run = await scene.release('--eval-memory', '200');
+  assert.equal(run.code, ERROR_CODES.too_large.exit);
+  const [problem, ...more] = run.problems;
+  assert.equal(more.length, 0);
+  assert.equal(problem?.host, 'b');
+  assert.match(problem?.message ?? '', /its limit is 200 MiB/);
+  assert.match(problem?.next ?? '', /--eval-memory/);
+  assert.deepEqual(Object.keys((await scene.manifest()).hosts), ['a', 'c']);
+});
+
 test('ci run needs a signing key that is one', async () => {
   const scene = await openScene(world);
   const run = ['ci', 'run', '--repository', scene.remote.url, '--no-deploy'];

@@ -240,7 +240,8 @@ test('a run that is interrupted ends with its cause and publishes nothing', asyn
     scene.signingKey,
   );
   await running.waitForLine(/> started/);
-  await running.stop();
+  running.kill('SIGTERM');
+  await running.ended;
   assert.match(running.lines.at(-1) ?? '', /"run-finished".*"failed"/);
   assert.match(running.lines.join('\n'), /"code":"cancelled"/);
   assert.equal(await scene.tip('release'), undefined);

@@ -19,6 +19,8 @@ export interface SceneFleet {
       build?: string;
       /** The evaluation throws this. */
       throws?: string;
+      /** The evaluation holds as many strings in memory. */
+      hog?: number;
       /** The toplevel needs the shared derivation. */
       shared?: boolean;
       secrets?: Record<string, string>;
