@@ -156,7 +156,8 @@ export class World implements AsyncDisposable {
       TMPDIR: join(this.folder, 'tmp'),
       USER: 'root',
       LANG: 'C.UTF-8',
-      NIX_CONFIG: 'experimental-features = nix-command flakes\nsubstituters =\nbuild-users-group =\n',
+      NIX_CONFIG:
+        'experimental-features = nix-command flakes\nsubstituters =\nbuild-users-group =\nsandbox = false\n',
       GIT_CONFIG_COUNT: '1',
       GIT_CONFIG_KEY_0: 'safe.directory',
       GIT_CONFIG_VALUE_0: '*',
