@@ -61,9 +61,18 @@ async function readText(file: string): Promise<string | undefined> {
   try {
     return await readFile(file, 'utf8');
   } catch (cause) {
-    if (cause instanceof Error && 'code' in cause && cause.code === 'ENOENT') return undefined;
+    const code = cause instanceof Error && 'code' in cause ? cause.code : undefined;
+    if (code === 'ENOENT') return undefined;
+    if (code === 'EACCES') throw notForYou(file, cause);
     throw new SlipwayError('internal', `The file ${file} cannot be read: ${messageOf(cause)}.`, { cause });
   }
+}
+
+function notForYou(file: string, cause: unknown): SlipwayError {
+  return new SlipwayError('forbidden', `Only root may look at the agent's state (${file}).`, {
+    next: 'Run it with sudo.',
+    cause,
+  });
 }
 
 function parseJson(text: string): unknown {

@@ -47,11 +47,12 @@ export async function fetchReleases(
 }
 
 export function gitRemoteOf(remote: AgentRemote): GitRemote {
-  const { token, sshKey } = remote;
+  const { token, sshKey, knownHostsFile } = remote;
   return parseGitRemote(remote.url, {
     username: remote.username,
     ...(token !== undefined && { readToken: async () => await readSecretReference(token) }),
     ...(sshKey !== undefined && { sshKeyFile: sshKey }),
+    ...(knownHostsFile !== undefined && { knownHostsFile }),
   });
 }
 

@@ -22,6 +22,11 @@ const BAD: readonly (readonly [string, string, RegExp])[] = [
   ['a token that is a value', `${SMALL}token = "slw_abc"\n`, /remotes\[0\]\.token: not a secret reference/],
   ['a key that is no key', SMALL.replace(KEY, 'nonsense'), /releaseKeys\[0\]: not a public key/],
   ['no release key', SMALL.replace(`"${KEY}"`, ''), /releaseKeys: at least one release key/],
+  [
+    'a password in a remote’s URL',
+    SMALL.replace('https://', 'https://u:p@'),
+    /remotes\[0\]\.url: not a git URL without a password/,
+  ],
   ['a poll of nothing', `${SMALL}poll = 0\n`, /remotes\[0\]\.poll/],
   [
     'a controller with a password in its URL',

@@ -17,7 +17,7 @@ export function parseAgentConfig(text: string, file: string): AgentConfig {
   const first =
     parsed.error.issues.find((issue) => issue.code === 'unrecognized_keys') ?? parsed.error.issues[0];
   throw new SlipwayError('invalid', `${file}: ${formatIssue(first)}.`, {
-    next: 'Correct the file; docs/agent.md lists every setting.',
+    next: 'Correct the file; docs/AGENT.md lists every setting.',
     facts: { issues: parsed.error.issues.slice(0, 20).map(formatIssue) },
   });
 }

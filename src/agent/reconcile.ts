@@ -28,6 +28,11 @@ const SLOW_FETCH_MS = 2_000;
 /** The same decision is written again after this time. */
 const REFRESH_MS = 5 * 60_000;
 
+/** Failures that a second try meets again, unless it was the network that failed an evaluation. */
+const HOPELESS: ReadonlySet<string> = new Set(['evaluation_failed', 'build_failed', 'conflict']);
+const NETWORK_FAILURE =
+  /unable to download|could not resolve|failed to connect|timed out|connection (refused|reset)/i;
+
 export async function reconcileOnce(agent: AgentContext, signal: AbortSignal): Promise<void> {
   if (agent.memory.state.trial !== undefined) await finishTrial(agent, agent.memory.state.trial, signal);
   const requests = await takeRequests(agent);
@@ -196,7 +201,7 @@ async function noteFailure(agent: AgentContext, { release }: Candidate, thrown: 
   const error = asSlipwayError(thrown);
   const now = new Date();
   const at = now.toISOString();
-  const hopeless = ['evaluation_failed', 'build_failed', 'conflict'].includes(error.code);
+  const hopeless = HOPELESS.has(error.code) && !NETWORK_FAILURE.test(error.message);
   const reason = error.code.replaceAll('_', '-');
   agent.log.error(
     `release ${release.serial}: ${error.message}${error.next === undefined ? '' : ` ${error.next}`}`,

@@ -2,8 +2,9 @@
 // A stop never touches a running trial: that lives in units of its own, and the next agent goes on with it.
 import type { AgentConfig } from '../api/agent-config.ts';
 import type { AgentReport } from '../api/agent-report.ts';
+import { recoverTrials } from '../deploy/trial.ts';
 import type { Host } from '../effects/host.ts';
-import { asSlipwayError } from '../util/errors.ts';
+import { asSlipwayError, messageOf } from '../util/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import { AgentMemory } from './agent-memory.ts';
 import { buildReport } from './build-report.ts';
@@ -32,6 +33,7 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
   const { config, log, signal } = options;
   await using memory = await AgentMemory.open(config.stateDir);
   const agent = await openContext(options, memory);
+  await resolveInterrupted(agent);
   const wakeup = new Wakeup();
   using _watch = await watchAgentRequests(config.stateDir, () => wakeup.wake());
   log.info(`agent of ${config.host} started, following ${config.remotes.map((one) => one.url).join(', ')}`);
@@ -43,6 +45,15 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
   }
   await agent.link.settle();
   log.info('agent stopped');
+}
+
+/** What a reboot or a crash cut off is ended first; a deploy that goes on is left alone. */
+async function resolveInterrupted(agent: AgentContext): Promise<void> {
+  try {
+    await recoverTrials(agent.host);
+  } catch (error) {
+    agent.log.error(`interrupted deploys could not be resolved: ${messageOf(error)}`);
+  }
 }
 
 async function openContext(options: RunAgentOptions, memory: AgentMemory): Promise<AgentContext> {

@@ -18,8 +18,8 @@ const seconds = (fallback: number): z.ZodMiniDefault<z.ZodMiniNumberFormat> =>
   z._default(z.int().check(z.minimum(1), z.maximum(86_400)), fallback);
 
 const remote = z.strictObject({
-  /** Any URL git understands, without credentials in it. */
-  url: z.string().check(z.regex(/^[^\s-][^\s]*$/, 'not a git URL')),
+  /** Any URL git understands. Credentials have settings of their own: a URL is shown and logged. */
+  url: z.string().check(z.regex(/^(?!-)(?!\w+:\/\/[^/]*:[^/]*@)\S+$/, 'not a git URL without a password')),
   branch: z._default(
     z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, 'not a branch name')),
     'release',
@@ -31,6 +31,8 @@ const remote = z.strictObject({
   token: z.optional(secretReference),
   /** Private key file for ssh URLs. */
   sshKey: z.optional(absolutePath),
+  /** known_hosts file that must hold the forge's key; default: ssh's own. */
+  knownHostsFile: z.optional(absolutePath),
 });
 
 const cache = z.strictObject({ url: z.string().check(z.regex(/^[^\s]+$/)), publicKeys: z.array(publicKey) });

@@ -3,7 +3,6 @@
 import type { Command } from 'commander';
 import type { AgentConfig } from '../api/agent-config.ts';
 import type { AgentRequest } from '../agent/control-files.ts';
-import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 
 interface Common {
@@ -141,11 +140,6 @@ async function printOverview(io: CliIo, config: AgentConfig, json: boolean): Pro
     import('../agent/agent-overview.ts'),
     import('./agent-status-text.ts'),
   ]);
-  if (process.getuid?.() !== 0) {
-    throw new SlipwayError('forbidden', "Only root may look at the agent's state.", {
-      next: 'Run it with sudo.',
-    });
-  }
   const overview = await readAgentOverview(config.host, config.stateDir);
   io.stdout(json ? `${JSON.stringify(overview)}\n` : formatOverview(overview, io.color));
 }

@@ -77,11 +77,15 @@ test('a deferred release that builds to another path than was signed is refused'
   assert.match(state.quarantine.at(-1)?.detail ?? '', /signed for .* but this host evaluates it to/);
 });
 
-test('a path that no cache has is tried again later, with the cause', async () => {
+test('a path that no cache has is tried again later, or at once when asked', async () => {
   const { toplevel } = await scene.evaluate({ version: '2.2.0' });
-  await scene.release(toplevel);
+  const commit = await scene.release(toplevel);
   const state = await scene.until('backs off', (seen) => seen.seen?.reason === 'backing-off');
   assert.match(state.seen?.detail ?? '', /No cache gave/);
+  assert.equal(await scene.build({ version: '2.2.0' }), toplevel);
+  const { code, stderr } = await scene.agent('sync');
+  assert.equal(code, 0, stderr);
+  assert.equal((await scene.state())?.applied?.commit, commit);
 });
 
 test('a host switched by hand is left alone, and its status says so', async () => {

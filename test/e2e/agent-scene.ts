@@ -52,7 +52,12 @@ export interface SeenState {
     readonly detail: string;
   }[];
   readonly lastResult?: { readonly phase: string; readonly reason: string; readonly toplevel: string };
-  readonly seen?: { readonly decision: string; readonly reason: string; readonly detail: string };
+  readonly seen?: {
+    readonly decision: string;
+    readonly reason: string;
+    readonly detail: string;
+    readonly release?: { readonly commit: string };
+  };
   readonly operation: { readonly name: string };
   readonly trial?: { readonly id: string };
 }

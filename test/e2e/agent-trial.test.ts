@@ -56,7 +56,8 @@ test('a release that takes the host off the network rolls back by itself and is 
 test('the same broken system is not tried again under a new commit', async () => {
   const [entry] = (await scene.state())?.quarantine ?? [];
   const commit = await scene.release(entry?.toplevel ?? '');
-  const state = await scene.until('seen', (seen) => seen.seen?.reason === 'quarantined' && !seen.trial);
+  const state = await scene.until('seen', (now) => now.seen?.release?.commit === commit && !now.trial);
+  assert.equal(state.seen?.reason, 'quarantined');
   assert.notEqual(state.applied?.commit, commit);
   assert.equal((await scene.host.systems()).current, good);
 });
