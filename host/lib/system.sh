@@ -59,12 +59,24 @@ runs_here() {
 
 # needs_reboot NEW: a part that only a boot can change differs from what was booted.
 needs_reboot() {
-  local part
-  [ -e /run/booted-system ] || return 1
-  for part in kernel initrd kernel-modules; do
-    [ "$(target "/run/booted-system/$part")" = "$(target "$1/$part")" ] || return 0
+  local part booted
+  booted=$(target /run/booted-system)
+  [ -n "$booted" ] || return 1
+  for part in kernel initrd kernel-modules kernel-params; do
+    same_part "$(target "$booted/$part")" "$(target "$1/$part")" || return 0
   done
-  [ "$(first_line /run/booted-system/kernel-params)" != "$(first_line "$1/kernel-params")" ]
+  return 1
+}
+
+# same_part A B: the same store path, or the same content where a toplevel holds the part itself.
+same_part() {
+  [ "$1" != "$2" ] || return 0
+  if [ -f "$1" ] && [ -f "$2" ]; then
+    [ "$(sha256sum <"$1")" = "$(sha256sum <"$2")" ]
+  else
+    [ -d "$1/lib/modules" ] && [ -d "$2/lib/modules" ] && [ "${1##*/}" = kernel-modules ] &&
+      [ "$(names_in "$1/lib/modules")" = "$(names_in "$2/lib/modules")" ]
+  fi
 }
 
 # switch_is_locked: nixos-rebuild (or anyone) is inside switch-to-configuration right now.

@@ -222,7 +222,7 @@ commit_now() {
   cp "$DIR/checks" "$STATE_ROOT/.checks.new" && mv -f "$STATE_ROOT/.checks.new" "$STATE_ROOT/checks.committed"
   quarantine_set "$TOPLEVEL"
   DETAIL=$(describe_health)
-  [ $REBOOT = false ] || DETAIL="$DETAIL A reboot is needed to run its kernel."
+  [ $REBOOT = false ] || DETAIL="${DETAIL:+$DETAIL }A reboot is needed to run its kernel."
   # Should this not get to the disk, the next look finds COMMITTING with the new system running, and ends it again.
   set_phase COMMITTED '' "$DETAIL" || :
 }

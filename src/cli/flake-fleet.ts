@@ -4,9 +4,12 @@ import { exec } from '../effects/exec.ts';
 import type { Nix } from '../effects/nix-cli.ts';
 import { parseNixError } from '../effects/nix-error.ts';
 import { type FleetFacts, parseFleetFacts } from '../pipeline/fleet-facts.ts';
+import { mapBounded } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
 
 const EVALUATE_TIMEOUT_MS = 600_000;
+/** Builds at a time; what they share is built once. */
+const BUILD_JOBS = 4;
 const BUILD_TIMEOUT_MS = 6 * 3_600_000;
 const NODES = '_: { hostname = _.hostname or null; user = _.sshUser or null; }';
 
@@ -49,38 +52,46 @@ async function evaluateAttribute(nix: Nix, what: Evaluation): Promise<unknown> {
   });
 }
 
-/** Builds the hosts' toplevels; the answer keeps their order. */
+export interface BuildOptions {
+  readonly cwd: string;
+  readonly signal: AbortSignal;
+  readonly onLine: (line: string) => void;
+}
+
+/**
+ * Builds the hosts' toplevels; the answer keeps their order. One `nix build` a host: for several installables Nix
+ * answers in an order of its own.
+ */
 export async function buildToplevels(
   nix: Nix,
   flake: string,
   hosts: readonly string[],
-  options: { readonly cwd: string; readonly signal: AbortSignal; readonly onLine: (line: string) => void },
+  options: BuildOptions,
 ): Promise<string[]> {
-  const installables = hosts.map(
-    (host) => `${flake}#nixosConfigurations."${host}".config.system.build.toplevel`,
-  );
-  const argv = ['nix', 'build', '--no-link', '--json', '--keep-going', ...installables];
-  const result = await exec(argv, {
+  return await mapBounded(hosts, BUILD_JOBS, async (host) => await buildToplevel(nix, flake, host, options));
+}
+
+async function buildToplevel(nix: Nix, flake: string, host: string, options: BuildOptions): Promise<string> {
+  const installable = `${flake}#nixosConfigurations."${host}".config.system.build.toplevel`;
+  const result = await exec(['nix', 'build', '--no-link', '--json', installable], {
     env: nix.env,
     cwd: options.cwd,
     signal: options.signal,
     timeoutMs: BUILD_TIMEOUT_MS,
     onStderrLine: options.onLine,
   });
-  if (result.code !== 0) throw buildFailed(flake, hosts, result.stderr);
-  const built = JSON.parse(result.stdout.toString('utf8')) as {
+  if (result.code !== 0) throw buildFailed(host, installable, result.stderr);
+  const [built] = JSON.parse(result.stdout.toString('utf8')) as {
     readonly outputs?: { readonly out?: string };
   }[];
-  return built.map(({ outputs }, index) => {
-    if (outputs?.out !== undefined) return outputs.out;
-    throw new SlipwayError('build_failed', `Nix named no output for ${hosts[index] ?? flake}.`);
-  });
+  if (built?.outputs?.out !== undefined) return built.outputs.out;
+  throw new SlipwayError('build_failed', `Nix named no output for ${host}.`);
 }
 
-function buildFailed(flake: string, hosts: readonly string[], stderr: string): SlipwayError {
+function buildFailed(host: string, installable: string, stderr: string): SlipwayError {
   const { message, detail } = parseNixError(stderr);
-  return new SlipwayError('build_failed', `Building ${hosts.join(', ')} failed: ${message}`, {
-    next: `Repeat it with: nix build -L '${flake}#nixosConfigurations.${hosts[0] ?? ''}.config.system.build.toplevel'`,
+  return new SlipwayError('build_failed', `Building ${host} failed: ${message}`, {
+    next: `Repeat it with: nix build -L '${installable}'`,
     facts: { detail },
   });
 }
