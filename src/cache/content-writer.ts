@@ -21,8 +21,6 @@ export interface StagedContent {
   readonly recipe: Buffer;
   /** Durable packs with the new chunks and the recipe. */
   readonly packs: readonly SealedPack[];
-  /** Bytes of chunks that were not held before. */
-  readonly newBytes: number;
 }
 
 interface StagedChunk {
@@ -40,7 +38,6 @@ export class ContentWriter implements AsyncDisposable {
   #batch: StagedChunk[] = [];
   #storing: Promise<void> = Promise.resolve();
   #size = 0;
-  #newBytes = 0;
 
   constructor(database: Database, blobs: BlobStore) {
     this.#database = database;
@@ -64,7 +61,7 @@ export class ContentWriter implements AsyncDisposable {
     const frame = await encodeFrame(recipe);
     await this.#packs.append(frame, { kind: FRAME_KIND.recipe, hash, rawLength: recipe.length });
     const packs = await this.#packs.finish();
-    return { hash, size: this.#size, recipe, packs, newBytes: this.#newBytes };
+    return { hash, size: this.#size, recipe, packs };
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -93,7 +90,6 @@ export class ContentWriter implements AsyncDisposable {
     for (const [index, frame] of frames.entries()) {
       const { hash, bytes } = missing[index] as StagedChunk;
       await this.#packs.append(frame, { kind: FRAME_KIND.chunk, hash, rawLength: bytes.length });
-      this.#newBytes += bytes.length;
     }
   }
 

@@ -43,11 +43,6 @@ export function formatPackIndex(entries: readonly PackEntry[]): Buffer {
   return Buffer.concat([skippableHeader(INDEX_MAGIC, payload.length), payload]);
 }
 
-/** Bytes of the index frame of `count` entries, trailer included. */
-export function packIndexLength(count: number): number {
-  return FRAME_HEADER_BYTES + count * ENTRY_BYTES + TRAILER_BYTES;
-}
-
 /** Number of entries, from a pack's last TRAILER_BYTES bytes. */
 export function parsePackTrailer(trailer: Buffer): number {
   if (trailer.length !== TRAILER_BYTES || !trailer.subarray(8).equals(TRAILER_MAGIC))

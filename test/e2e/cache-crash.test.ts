@@ -18,7 +18,7 @@ after(() => {
 });
 
 async function startServer(data: string): Promise<Uploader> {
-  const script = join(import.meta.dirname, 'cache-server-process.ts');
+  const script = join(import.meta.dirname, 'cache-server-main.ts');
   running = spawn(process.execPath, [script, data], { stdio: ['ignore', 'pipe', 'inherit'] });
   assert.ok(running.stdout);
   const [line] = (await once(running.stdout, 'data')) as [Buffer];

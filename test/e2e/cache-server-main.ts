@@ -1,5 +1,5 @@
 // Runs the cache server of test/contract/cache-server.ts as a process of its own, to be killed by a test.
-// Usage: cache-server-process.ts DATA. Prints one JSON line {"url", "token"} when it listens.
+// Usage: cache-server-main.ts DATA. Prints one JSON line {"url", "token"} when it listens.
 import { issueToken, openCacheServer } from '../contract/cache-server.ts';
 
 const [data = ''] = process.argv.slice(2);
