@@ -25,8 +25,10 @@ export interface EvaluateContext {
 
 /** Which hosts there are. A flake that does not evaluate is `evaluation_failed` with Nix's own reason. */
 export async function discoverFleet(source: FlakeSource, context: EvaluateContext): Promise<FleetFacts> {
-  const { nix, signal, recorder } = context;
-  const work = async (): Promise<unknown> => await evaluateNix(nix, fleetExpression(source), { signal });
+  const { nix, signal, recorder, options } = context;
+  const { memory: memoryLimit, timeoutMs } = options.limits ?? defaultEvaluationLimits();
+  const bounds = { signal, memoryLimit, timeoutMs };
+  const work = async (): Promise<unknown> => await evaluateNix(nix, fleetExpression(source), bounds);
   try {
     return parseFleetFacts(await recorder.outside('nix-evaluate', work));
   } catch (error) {

@@ -7,7 +7,8 @@ import type { HostResult } from './evaluate-hosts.ts';
 import { discoverFleet, evaluateRelease, evaluateSource } from './evaluate-stage.ts';
 import { formatFlakeUrl } from './flake-source.ts';
 import type { SourceHostFacts } from './host-facts.ts';
-import { manifestCaches, planCaches } from './plan-caches.ts';
+import type { FleetFacts } from './fleet-facts.ts';
+import { type CacheSetting, hasNewCache, manifestCaches, planCaches } from './plan-caches.ts';
 import { planManifest, sameHosts } from './plan-manifest.ts';
 import { describePlans, planFailures, requiredFailure } from './plan-release.ts';
 import { publishRelease } from './publish-release.ts';
@@ -30,8 +31,9 @@ export async function makeRelease(
   attempt: 'first' | 'last',
 ): Promise<Standing | RunEnd | 'lost-race'> {
   const { recorder, options } = context;
+  if (options.goal === 'evaluate')
+    return await recorder.stage('evaluate', async () => await evaluateToplevels(context));
   const found = await recorder.stage('evaluate', async () => await evaluate(context, tips));
-  if (options.goal === 'evaluate') return await evaluateToplevels(found, context);
   const { results, previous } = found;
   if (results === undefined && previous) return repeated(found, previous.manifest, context);
   const rekeyed = await recorder.stage(
@@ -39,8 +41,8 @@ export async function makeRelease(
     async () => await rekey(found, results ?? [], context),
     (made) => describeSecrets(made),
   );
-  if (rekeyed !== 'identity-needed' && previous && isComplete(previous.manifest, found)) {
-    if (previous.manifest.tree === rekeyed.tree) return sameContent(found, previous.manifest, context);
+  if (rekeyed !== 'identity-needed' && previous?.manifest.tree === rekeyed.tree) {
+    if (isComplete(previous.manifest, found)) return sameContent(found, previous.manifest, context);
   }
   const candidate = await recorder.stage('build', async () => {
     const request = { found, results: results ?? [], rekeyed };
@@ -55,14 +57,13 @@ async function evaluate(context: RunContext, tips: ReadonlyMap<string, string>):
   const { source, mirror, options, key, recorder } = context;
   recorder.emit({ kind: 'log', stage: 'evaluate', line: formatFlakeUrl(source) });
   const fleet = await discoverFleet(source, context);
-  if (key) planCaches(fleet.config.caches, options.caches ?? [], options.serverUrl); // complains before work is done
+  const caches = key ? cachesOf(fleet, context) : []; // complains before work is done
   const trusted = [...(key ? [publicKeyOf(key)] : []), ...(options.trustedKeys ?? [])];
   const keys = trusted.length > 0 ? trusted.map(parsePublicKey) : undefined;
   const place = { mirror, branch: fleet.config.release.branch, keys };
-  const previous = options.goal === 'evaluate' ? undefined : await findPreviousRelease(place, tips);
+  const previous = await findPreviousRelease(place, tips);
   if (key && options.allowRollback !== true) await assertSourceGrows(mirror, previous, source.commit);
-  const found = { fleet, previous };
-  if (options.goal === 'evaluate') return { ...found, results: [] };
+  const found = { fleet, previous, caches };
   if (previous && isRepeat(previous.manifest, found, context)) return { ...found, results: undefined };
   const results = await evaluateSource(source, [...fleet.hosts.keys()], context);
   assertSomeHost(results, found);
@@ -70,10 +71,12 @@ async function evaluate(context: RunContext, tips: ReadonlyMap<string, string>):
 }
 
 /** `ci eval`: the source's toplevels as they are; nothing is re-keyed, nothing compared. */
-async function evaluateToplevels({ fleet }: Discovered, context: RunContext): Promise<RunEnd> {
+async function evaluateToplevels(context: RunContext): Promise<RunEnd> {
+  const fleet = await discoverFleet(context.source, context);
   const results = await evaluateRelease(context.source, [...fleet.hosts.keys()], context);
   const failures = new Map(results.flatMap((one) => (one.ok ? [] : [[one.host, one.error] as const])));
-  const note = `${results.length - failures.size} of ${results.length} hosts evaluate.`;
+  const broken = failures.size > 0 ? ` Not: ${[...failures.keys()].join(', ')}.` : '';
+  const note = `${results.length - failures.size} of ${results.length} hosts evaluate.${broken}`;
   return { kind: 'done', note, failures };
 }
 
@@ -82,7 +85,9 @@ function isRepeat(manifest: ReleaseManifest, found: Discovered, { source }: RunC
   return manifest.source === source.commit && isComplete(manifest, found);
 }
 
-function isComplete(manifest: ReleaseManifest, { fleet }: Discovered): boolean {
+/** Whether the release named every host and every cache: nothing was left for a later run. */
+function isComplete(manifest: ReleaseManifest, { fleet, caches }: Discovered): boolean {
+  if (hasNewCache(manifest, caches)) return false;
   const names = Object.keys(manifest.hosts);
   const all = [...fleet.hosts.keys()];
   return (
@@ -173,9 +178,8 @@ async function publish(
   candidate: Candidate,
   { context, attempt }: { readonly context: RunContext; readonly attempt: 'first' | 'last' },
 ): Promise<Standing | 'lost-race'> {
-  const { fleet, previous } = found;
+  const { fleet, previous, caches } = found;
   const { plans } = candidate;
-  const caches = planCaches(fleet.config.caches, context.options.caches ?? [], context.options.serverUrl);
   const manifest = planManifest({
     config: fleet.config,
     hosts: fleet.hosts,
@@ -187,11 +191,11 @@ async function publish(
   });
   const failures = planFailures(plans);
   const before = previous?.manifest;
-  if (before?.tree === manifest.tree && sameHosts(before, manifest)) {
+  if (before?.tree === manifest.tree && sameHosts(before, manifest) && !hasNewCache(before, caches)) {
     const note = `Release ${before.serial} stands: ${describePlans(plans)}.`;
     return { kind: 'nothing-to-do', note, fleet, manifest: before, before, failures };
   }
-  await cache(candidate, caches, context);
+  await cache(found, candidate, context);
   const published = await publishOnce(found, manifest, { context, attempt });
   if (!published) return 'lost-race';
   const source = `${context.options.sourceBranch} ${context.source.commit.slice(0, 12)}`;
@@ -199,15 +203,22 @@ async function publish(
   return { kind: 'done', note, fleet, manifest, before, failures };
 }
 
+function cachesOf({ config }: FleetFacts, { options }: RunContext): readonly CacheSetting[] {
+  return planCaches(config.caches, options.caches ?? [], options.serverUrl);
+}
+
 async function cache(
+  { caches, previous }: Discovered,
   { plans }: Candidate,
-  caches: ReturnType<typeof planCaches>,
   context: RunContext,
 ): Promise<void> {
-  const built = plans.filter((plan) => plan.kind === 'build');
+  const whole = previous !== undefined && hasNewCache(previous.manifest, caches);
+  const wanted = plans.flatMap((plan) =>
+    plan.kind === 'build' || (whole && plan.kind === 'unchanged' && plan.state === 'built') ? [plan] : [],
+  );
   if (caches.length === 0) return context.recorder.skip('cache', 'no cache is configured');
-  if (built.length === 0) return context.recorder.skip('cache', 'nothing was built');
-  await context.recorder.stage('cache', async () => await pushClosures(built, caches, context));
+  if (wanted.length === 0) return context.recorder.skip('cache', 'nothing was built');
+  await context.recorder.stage('cache', async () => await pushClosures(wanted, caches, context));
 }
 
 /** False when the branch moved meanwhile and there is another attempt. */

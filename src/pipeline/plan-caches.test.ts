@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { isCode } from '../util/errors.ts';
-import { manifestCaches, planCaches } from './plan-caches.ts';
+import { hasNewCache, manifestCaches, planCaches } from './plan-caches.ts';
 
 const given = { url: 'http://cache.lab:8000/main/', publicKeys: ['main-1:abc'] };
 
@@ -30,4 +30,11 @@ test('planCaches() asks where a cache is when nobody said so', () => {
 test('manifestCaches() leaves parameters out that are the writer’s own business', () => {
   const url = 'file:///srv/cache?secret-key=/etc/key&compression=zstd';
   assert.deepEqual(manifestCaches([{ url, publicKeys: [] }]), [{ url: 'file:///srv/cache', publicKeys: [] }]);
+});
+
+test('hasNewCache() sees a new address and a new key, and does not mind one that is gone', () => {
+  const release = { caches: manifestCaches([given, { url: 's3://old', publicKeys: [] }]) };
+  assert.equal(hasNewCache(release, [given]), false);
+  assert.equal(hasNewCache(release, [{ ...given, publicKeys: ['main-2:def'] }]), true);
+  assert.equal(hasNewCache(release, [given, { url: 's3://new', publicKeys: [] }]), true);
 });

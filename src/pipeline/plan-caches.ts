@@ -1,4 +1,5 @@
 // Where closures go: what the flake names (`slipway:<cache>` or a store URL) joined with what the run was given.
+import type { ReleaseManifest } from '../api/manifest.ts';
 import { SlipwayError } from '../util/errors.ts';
 
 export interface CacheSetting {
@@ -27,6 +28,15 @@ export function manifestCaches(caches: readonly CacheSetting[]): { url: string; 
     url: url.replace(/\?.*$/, ''),
     publicKeys: [...publicKeys],
   }));
+}
+
+/** Whether a cache (or a key of one) came that the release does not name: hosts are to learn of it, and to find all there. */
+export function hasNewCache(
+  release: Pick<ReleaseManifest, 'caches'>,
+  caches: readonly CacheSetting[],
+): boolean {
+  const known = new Set(release.caches.map((cache) => JSON.stringify([cache.url, cache.publicKeys])));
+  return manifestCaches(caches).some((cache) => !known.has(JSON.stringify([cache.url, cache.publicKeys])));
 }
 
 function resolveCache(

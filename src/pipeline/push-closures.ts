@@ -1,7 +1,7 @@
 // Stage cache: brings the closures of what was built to every cache, before anything is published that needs them.
 // http caches get Slipway's own push (what is missing, in parallel); other stores are written by Nix itself.
 import { pushClosure } from '../client/push-closure.ts';
-import { copyClosures, type Nix } from '../effects/nix-cli.ts';
+import { copyClosures, findInvalidPaths, type Nix } from '../effects/nix-cli.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { CacheSetting } from './plan-caches.ts';
 import type { HostBuild } from './build-hosts.ts';
@@ -13,12 +13,13 @@ export interface PushContext {
   readonly signal: AbortSignal;
 }
 
-/** Pushes the toplevels; a cache that cannot take them fails the run, for hosts would find nothing there. */
+/** Pushes the toplevels that this store has; a cache that cannot take them fails the run, for hosts would find nothing there. */
 export async function pushClosures(
-  built: readonly HostBuild[],
+  wanted: readonly HostBuild[],
   caches: readonly CacheSetting[],
   context: PushContext,
 ): Promise<void> {
+  const built = await selectPresent(wanted, context);
   tell(built, 'caching', context);
   const paths = [...new Set(built.map(({ facts }) => facts.outPath))];
   for (const cache of caches) {
@@ -28,6 +29,14 @@ export async function pushClosures(
     context.recorder.emit({ kind: 'log', stage: 'cache', line: `${cache.url}: ${note}` });
   }
   tell(built, 'cached', context);
+}
+
+/** What an earlier run built may be gone from this store; its caches had it then. */
+async function selectPresent(wanted: readonly HostBuild[], context: PushContext): Promise<HostBuild[]> {
+  const { nix, recorder, signal } = context;
+  const paths = wanted.map(({ facts }) => facts.outPath);
+  const invalid = await recorder.outside('nix-build', async () => await findInvalidPaths(nix, paths, signal));
+  return wanted.filter(({ facts }) => !invalid.has(facts.outPath));
 }
 
 function tell(built: readonly HostBuild[], phase: 'caching' | 'cached', { recorder }: PushContext): void {

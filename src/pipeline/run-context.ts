@@ -5,6 +5,7 @@ import type { SecretKey } from '../nix/signature.ts';
 import type { SlipwayError } from '../util/errors.ts';
 import type { FleetFacts } from './fleet-facts.ts';
 import type { FlakeSource } from './flake-source.ts';
+import type { CacheSetting } from './plan-caches.ts';
 import type { PreviousRelease } from './release-history.ts';
 import type { RunOptions } from './run-options.ts';
 import type { RunRecorder } from './run-recorder.ts';
@@ -27,6 +28,8 @@ export interface RunContext {
 export interface Discovered {
   readonly fleet: FleetFacts;
   readonly previous: PreviousRelease | undefined;
+  /** Where closures go; empty when nothing will be published. */
+  readonly caches: readonly CacheSetting[];
 }
 
 /** A release that stands, and the hosts that it left behind. */

@@ -64,6 +64,20 @@ test('ci run names a repository that the forge does not have, and a forge that i
   await assertRefused(scene, dead, { code: 'unavailable', says: /no connection/i });
 });
 
+test('ci run refuses a shallow clone, and takes a detached checkout', async () => {
+  const scene = await openScene(world);
+  await scene.push('A second commit');
+  const shallow = join(world.folder, 'shallow');
+  await world.runText(['git', 'clone', '--quiet', '--depth', '1', scene.remote.url, shallow]);
+  const key = ['--signing-key', scene.signingKey, '--no-deploy'];
+  const cut = await scene.slipway('ci', 'run', '--repository', shallow, ...key);
+  await assertRefused(scene, cut, { code: 'repository_unusable', says: /shallow clone/ });
+  await scene.git('checkout', '--quiet', '--detach');
+  const run = await scene.slipway('ci', 'run', '--repository', '.', ...key);
+  assert.equal(run.code, 0, JSON.stringify(run.problems));
+  assert.equal((await scene.manifest()).source, await scene.git('rev-parse', 'HEAD'));
+});
+
 test('ci run lists the branches when the named one is not there', async () => {
   const scene = await openScene(world);
   const run = await scene.release('--source-branch', 'develop');

@@ -181,6 +181,17 @@ test('ci run copies closures to a store that Nix can write to, before it publish
   assert.match(await readFile(`${store}/${hash}.narinfo`, 'utf8'), /StorePath/);
 });
 
+test('ci run fills a cache that is new, and tells hosts of it', async () => {
+  const scene = await openScene(world);
+  await scene.release();
+  const store = `file://${world.folder}/new-cache`;
+  const run = await scene.release('--cache', store);
+  assert.equal(run.finished.outcome, 'done', JSON.stringify(run.problems));
+  assert.deepEqual(run.phases, { a: 'cached', b: 'cached', c: 'cached' });
+  assert.deepEqual((await scene.manifest()).caches, [{ url: store, publicKeys: [] }]);
+  assert.equal((await scene.release('--cache', store)).finished.outcome, 'nothing-to-do');
+});
+
 test('ci run publishes nothing when a cache cannot be reached', async () => {
   const scene = await openScene(world);
   const run = await scene.release('--cache', 'http://127.0.0.1:9/main');
