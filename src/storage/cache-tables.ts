@@ -10,6 +10,7 @@ export interface CacheTables {
   store_path: StorePathTable;
   path_conflict: PathConflictTable;
   side_file: SideFileTable;
+  path_origin: PathOriginTable;
 }
 
 /** A named set of store paths. Its signing keys are files, never rows (keys/cache-<name>.key). */
@@ -23,6 +24,20 @@ export interface CacheTable {
   /** 1: a path is accepted only when all that it references is in this cache already. */
   closed: number;
   created_at: number;
+  /** The cache that this one lies over: an overlay, which one contributor fills. Null for caches of their own. */
+  base_id: Generated<number | null>;
+  /** Names of keys, separated by one space: clients do not push what is signed by one of them. */
+  upstream_keys: Generated<string>;
+  /** Public keys, separated by one space: what they signed is published whoever sends it. */
+  accepted_keys: Generated<string>;
+  /** A contributor's path is published once so many of them hold the same bytes; 0: never by that. */
+  agreement: Generated<number>;
+  /** How long an unused path is kept; 0: for ever; null: as the server does by default. */
+  retention_ms: Generated<number | null>;
+  /** Most bytes of NARs; null: no limit. */
+  quota_bytes: Generated<number | null>;
+  /** Counts what took published paths back: rendered narinfos of an older epoch are not served. */
+  epoch: Generated<number>;
 }
 
 /** An immutable blob of frames, see docs/FORMATS.md. */
@@ -95,6 +110,31 @@ export interface StorePathTable {
   writer: string;
   created_at: number;
   last_access_at: number;
+  /** When its writer was revoked; the path then counts as absent. */
+  quarantined_at: Generated<number | null>;
+}
+
+/** One writer's word for a path: who sent these bytes, when, and what it proved about itself. */
+export interface PathOriginTable {
+  id: Generated<number>;
+  cache_id: number;
+  hash: string;
+  store_path: string;
+  nar_hash: string;
+  /** Identity of the writer: a token's id, or what an identity provider says, such as `github-4711`. */
+  writer: string;
+  writer_name: string;
+  /** Id of the token that was used. */
+  token: string;
+  /** `push`, or why a contributor's path was published: `promoted:content-address`, `promoted:signature`, … */
+  way: string;
+  /** JSON of the claims that an identity provider made about the writer. */
+  claims: string | null;
+  /** Address of the peer. */
+  address: string | null;
+  /** The signatures that came with it, separated by one space. */
+  signatures: string;
+  created_at: number;
 }
 
 /** Somebody offered other bytes for a path that is published: not reproducible, or an attack. */

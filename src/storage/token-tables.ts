@@ -1,5 +1,5 @@
 // Tables of src/auth. A token's secret is never stored, only its SHA-256.
-import type { ColumnType } from 'kysely';
+import type { ColumnType, Generated } from 'kysely';
 
 export interface TokenTables {
   access_token: TokenTable;
@@ -16,4 +16,8 @@ export interface TokenTable {
   expires_at: number | null;
   revoked_at: number | null;
   last_used_at: number | null;
+  /** Who its holder proved to be, such as `github-4711`; null: the token is its own identity. */
+  identity: Generated<string | null>;
+  /** JSON of the claims behind that. */
+  claims: Generated<string | null>;
 }
