@@ -65,7 +65,7 @@ guard() {
   [ -n "$PREVIOUS" ] || refuse no-previous-system 'Nothing is at /run/current-system, so there is nothing to go back to.'
   [ "$(first_line "$PREVIOUS/init-interface-version")" = "$(first_line "$TOPLEVEL/init-interface-version")" ] ||
     refuse reboot-required 'The init interface differs: this system cannot be switched to while another runs.'
-  if [ -e "$TOPLEVEL/switch-inhibitors" ]; then
+  if [ -e "$TOPLEVEL/switch-inhibitors" ] || [ -e "$PREVIOUS/switch-inhibitors" ]; then
     said=$("$TOPLEVEL/bin/switch-to-configuration" check 2>&1 9>&-) || refuse switch-inhibited "$said"
   fi
   said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"

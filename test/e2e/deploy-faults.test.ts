@@ -35,6 +35,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     test(`the dead-man resolves a runner that was killed in ${phase}`, async () => {
       const { host, old } = scene.takeHost();
       if (phase === 'ROLLING_BACK') await slowRollback(host);
+      if (phase === 'TRIAL') await host.shell('ln -sfn bash /bin/sh'); // NixOS' sh
       const next = await scene.build(host, 'v2', { faults });
       const deploy = scene.start(host, next, { health, timeouts: { activation: 5 } });
       await scene.waitForPhase(host, phase);

@@ -202,17 +202,22 @@ describe('deployToHost()', { concurrency: 3 }, () => {
     await scene.assertRuns(host, next);
   });
 
-  test('runs as well when sh is busybox', async () => {
-    const { host } = scene.takeHost();
-    await useShell(host, 'busybox');
-    const next = await scene.build(host, 'v2');
-    const good = await scene.deploy(host, next);
-    const bad = await scene.deploy(host, await scene.build(host, 'bad', { faults: ['unit-fails'] }));
-    await useShell(host, 'dash');
-    assert.equal(good.kind, 'committed', JSON.stringify(good));
-    assert.equal(bad.kind, 'rolled-back', JSON.stringify(bad));
-    await scene.assertRuns(host, next);
-  });
+  for (const shell of ['busybox', 'bash']) {
+    // bash is what NixOS has as /bin/sh; all other tests run with Debian's dash
+    test(`runs as well when sh is ${shell}`, async () => {
+      const { host } = scene.takeHost();
+      await useShell(host, shell);
+      const next = await scene.build(host, 'v2');
+      const good = await scene.deploy(host, next);
+      const bad = await scene.deploy(host, await scene.build(host, 'bad', { faults: ['unit-fails'] }));
+      const cut = await scene.deploy(host, await scene.build(host, 'slow', { faults: ['bootloader-fails'] }));
+      await useShell(host, 'dash');
+      assert.equal(good.kind, 'committed', JSON.stringify(good));
+      assert.equal(bad.kind, 'rolled-back', JSON.stringify(bad));
+      assert.equal(cut.state?.reason, 'bootloader-failed', JSON.stringify(cut));
+      await scene.assertRuns(host, next);
+    });
+  }
 });
 
 async function useShell(host: WorldHost, shell: string): Promise<void> {
