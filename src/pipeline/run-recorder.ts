@@ -14,6 +14,7 @@ export class RunRecorder {
   readonly #started = performance.now();
   readonly #outside: Interval[] = [];
   readonly #byName = new Map<string, number>();
+  readonly #troubled = new Set<Stage>();
 
   constructor(emit: EmitRunEvent) {
     this.#emit = emit;
@@ -25,7 +26,10 @@ export class RunRecorder {
     else this.#emit(event);
   };
 
-  /** Runs a stage; its failure is reported under the stage and thrown on. */
+  /**
+   * Runs a stage; its failure is reported under the stage and thrown on. A stage that went on after a problem of one
+   * host did not go well either: it is told as failed.
+   */
   async stage<T>(stage: Stage, work: () => Promise<T>, note?: (value: T) => string | undefined): Promise<T> {
     this.#emit({ kind: 'stage-started', stage });
     const started = performance.now();
@@ -36,7 +40,7 @@ export class RunRecorder {
       this.#emit({
         kind: 'stage-finished',
         stage,
-        outcome: 'ok',
+        outcome: this.#troubled.has(stage) ? 'failed' : 'ok',
         ms,
         ...(said !== undefined && { note: said }),
       });
@@ -55,6 +59,7 @@ export class RunRecorder {
 
   problem(error: SlipwayError, where: { readonly stage?: Stage; readonly host?: string } = {}): void {
     const { code, message, next } = error;
+    if (where.stage !== undefined) this.#troubled.add(where.stage);
     this.#emit({ kind: 'problem', code, message, ...(next !== undefined && { next }), ...where });
   }
 
