@@ -19,6 +19,7 @@ export interface RunFlags {
   readonly signingKey?: string;
   readonly trustedKey?: readonly string[];
   readonly rekeyIdentity?: string;
+  readonly approveGrants?: string;
   readonly cache?: readonly string[];
   readonly cacheTokenFile?: string;
   readonly cachePublicKey?: readonly string[];
@@ -66,6 +67,7 @@ export function addReleaseOptions(command: Command): Command {
     .option('--cache-public-key <key...>', 'keys that the caches sign with, for the manifest')
     .option('--server <url>', 'the Slipway server that slipway:<cache> in the flake means')
     .option('--no-deploy', 'publish, but leave the hosts alone')
+    .option('--approve-grants <digest>', 'let hosts read what a refused run listed under this digest')
     .option('--allow-rollback', 'release a source that does not contain the last released one');
 }
 
@@ -74,7 +76,7 @@ export async function readRunOptions(flags: RunFlags, goal: RunGoal, io: CliIo):
   const path = (name: string): string => resolve(io.cwd, name);
   const isUrl = /^[a-z][a-z0-9+.-]*:\/\/|^[^/]+:/i;
   const repository = (text: string): string => (isUrl.test(text) ? text : path(text));
-  const { gitTokenFile, gitSshKey, signingKey, rekeyIdentity } = flags;
+  const { gitTokenFile, gitSshKey } = flags;
   const repositories = await resolveRepositories({
     repository: repository(flags.repository),
     ...(flags.remote !== undefined && { remote: repository(flags.remote) }),
@@ -97,9 +99,18 @@ export async function readRunOptions(flags: RunFlags, goal: RunGoal, io: CliIo):
     allowRollback: flags.allowRollback === true,
     ...(flags.commit !== undefined && { sourceCommit: flags.commit }),
     ...(flags.server !== undefined && { serverUrl: flags.server }),
-    ...(flags.trustedKey !== undefined && { trustedKeys: flags.trustedKey }),
+    ...readReleaseOptions(flags, path),
+  };
+}
+
+/** What the options of addReleaseOptions and addSecretOptions say. */
+function readReleaseOptions(flags: RunFlags, path: (name: string) => string): Partial<RunOptions> {
+  const { signingKey, rekeyIdentity, trustedKey, approveGrants } = flags;
+  return {
+    ...(trustedKey !== undefined && { trustedKeys: trustedKey }),
     ...(signingKey !== undefined && { signingKeyFile: path(signingKey) }),
     ...(rekeyIdentity !== undefined && { rekeyIdentityFile: path(rekeyIdentity) }),
+    ...(approveGrants !== undefined && { approvedGrants: approveGrants }),
   };
 }
 

@@ -1,6 +1,6 @@
 // What the secrets commands look at: the commit that is checked out, the fleet that its flake describes, which secrets
 // each host uses, and the release before it. Reads git objects and evaluates; needs no private key.
-import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
+import { publicKeys } from '../api/fleet-config.ts';
 import { readLocalRepository } from '../effects/git.ts';
 import { findObject } from '../effects/git-tree.ts';
 import { evaluateNix, openNix, type Nix } from '../effects/nix-cli.ts';
@@ -9,8 +9,8 @@ import { fleetExpression, parseFleetFacts, type FleetFacts } from '../pipeline/f
 import type { FlakeSource } from '../pipeline/flake-source.ts';
 import { openGitTree } from '../pipeline/git-source-tree.ts';
 import { parseSourceHostFacts, sourceHostExpression, type SourceHostFacts } from '../pipeline/host-facts.ts';
-import { planSecrets, type SecretsHost } from '../secrets/plan-secrets.ts';
-import type { RekeyPlan } from '../secrets/rekey-plan.ts';
+import { planFleetSecrets } from '../pipeline/plan-fleet-secrets.ts';
+import type { SecretsPlan } from '../secrets/plan-secrets.ts';
 import type { SourceTree } from '../secrets/source-tree.ts';
 import { SlipwayError } from '../util/errors.ts';
 
@@ -25,7 +25,7 @@ export interface Checkout {
 }
 
 export interface CheckoutPlan {
-  readonly plan: RekeyPlan;
+  readonly plan: SecretsPlan;
   readonly previous: SourceTree | undefined;
   /** Hosts that could not be evaluated, with the reason. */
   readonly failed: Readonly<Record<string, string>>;
@@ -52,13 +52,15 @@ export async function planCheckout(
   signal: AbortSignal,
 ): Promise<CheckoutPlan> {
   const results = await evaluateCheckout(checkout, signal);
-  const previous = await findRelease(checkout, release);
-  const plan = await planSecrets({
-    hosts: Object.fromEntries(results.map((result) => [result.host, secretsHost(checkout.fleet, result)])),
-    sourceRoot: checkout.fleet.sourceRoot,
+  const found = await findReleaseCommit(checkout, release);
+  const previous = found === undefined ? undefined : await openGitTree(checkout.gitDirectory, found);
+  const plan = await planFleetSecrets({
+    fleet: checkout.fleet,
+    results,
     source: checkout.source,
-    rekeyers: rekeyerKeys(checkout.fleet.config),
-    ...(previous && { previous }),
+    repository: checkout.gitDirectory,
+    commit: checkout.commit,
+    ...(previous && found !== undefined && { previous: { tree: previous, commit: found } }),
   });
   const failed = results.flatMap((result) =>
     result.ok ? [] : [[result.host, result.error.message] as const],
@@ -71,11 +73,19 @@ export async function findRelease(
   checkout: Checkout,
   release: string | undefined,
 ): Promise<SourceTree | undefined> {
+  const commit = await findReleaseCommit(checkout, release);
+  return commit === undefined ? undefined : await openGitTree(checkout.gitDirectory, commit);
+}
+
+async function findReleaseCommit(
+  checkout: Checkout,
+  release: string | undefined,
+): Promise<string | undefined> {
   const { branch } = checkout.fleet.config.release;
   const names = release === undefined ? [`refs/heads/${branch}`, `refs/remotes/origin/${branch}`] : [release];
   for (const name of names) {
     const commit = await findObject(checkout.gitDirectory, `${name}^{commit}`);
-    if (commit !== undefined) return await openGitTree(checkout.gitDirectory, commit);
+    if (commit !== undefined) return commit;
   }
   if (release === undefined) return undefined;
   throw new SlipwayError('not_found', `This repository has no commit called ${release}.`, {
@@ -100,14 +110,6 @@ async function evaluateCheckout(
     limits: defaultEvaluationLimits(),
     signal,
   });
-}
-
-function secretsHost(fleet: FleetFacts, result: HostResult<SourceHostFacts>): SecretsHost {
-  const config = fleet.hosts.get(result.host);
-  return {
-    publicKeys: config === undefined ? [] : publicKeys(config),
-    secrets: result.ok ? result.value.secrets : undefined,
-  };
 }
 
 function noCommit(path: string): SlipwayError {

@@ -12,7 +12,8 @@ import {
 } from './secrets-checkout.ts';
 import { putInCheckout, readValue } from './secrets-put.ts';
 import { rekeyInto, verifyTree } from './secrets-rekey.ts';
-import { formatList, formatPlan, formatProblems, planJson } from './secrets-text.ts';
+import { approveInCheckout } from './secrets-approve.ts';
+import { formatGrantDiff, formatList, formatPlan, formatProblems, planJson } from './secrets-text.ts';
 
 interface Common {
   readonly repository: string;
@@ -33,6 +34,7 @@ export function registerSecrets(program: Command, io: CliIo): void {
   registerRekey(secrets, io);
   registerVerify(secrets, io);
   registerPut(secrets, io);
+  registerApprove(secrets, io);
 }
 
 function registerList(secrets: Command, io: CliIo): void {
@@ -57,6 +59,7 @@ function registerPlan(secrets: Command, io: CliIo): void {
       const { planned } = await plan(io, options);
       if (options.json === true) return printJson(io, planned);
       io.stdout(formatPlan(planned.plan, io.color));
+      io.stdout(formatGrantDiff(planned.plan.grants, io.color));
       endWithProblems(io, planned);
     });
 }
@@ -110,6 +113,25 @@ function registerPut(secrets: Command, io: CliIo): void {
       } finally {
         value.fill(0);
       }
+    });
+}
+
+function registerApprove(secrets: Command, io: CliIo): void {
+  withRelease(withRepository(secrets.command('approve'), io))
+    .description('Sign what this commit grants beyond the last release, so that a release may go on')
+    .requiredOption(
+      '--key <file>',
+      'your ssh key, one of the approvers’ (a .pub file when an agent holds it)',
+    )
+    .addHelpText('after', '\nExample:\n  slipway secrets approve --key ~/.ssh/id_ed25519')
+    .action(async (options: WithRelease & { key: string }) => {
+      const { checkout, planned } = await plan(io, options);
+      const { grants } = planned.plan;
+      const file = await approveInCheckout(checkout, planned, options.key);
+      const next = `Signed as ${file}. Next: git add ${file}, commit and push.\n`;
+      const answer = { ok: true, path: file, digest: grants.digest, increases: grants.increases };
+      const text = `${formatGrantDiff(grants, io.color)}${file === undefined ? 'Nothing needs approval.\n' : next}`;
+      io.stdout(options.json === true ? `${JSON.stringify(answer)}\n` : text);
     });
 }
 

@@ -1,4 +1,7 @@
 // The secrets commands' answers for people: tables of files, readers and reasons.
+import { formatGrants } from '../secrets/grant-approval.ts';
+import type { GrantPlan } from '../secrets/grant-plan.ts';
+import type { SecretsPlan } from '../secrets/plan-secrets.ts';
 import type { RekeyItem, RekeyPlan, RekeyReason } from '../secrets/rekey-plan.ts';
 import type { SecretProblem } from '../secrets/secret-problem.ts';
 import { formatTable, makeStyle, stripControl, type Style } from './style.ts';
@@ -19,7 +22,7 @@ export function formatPlan(plan: RekeyPlan, color: boolean): string {
     item.action === 'rekey' ? style.warn('re-key') : style.good('keep'),
     style.bold(stripControl(item.path)),
     REASONS[item.reason],
-    formatGrants(item, style),
+    formatReaders(item, style),
   ]);
   const removed = plan.remove.map((path) => [
     style.dim('leave out'),
@@ -40,6 +43,19 @@ export function formatList(plan: RekeyPlan, color: boolean): string {
   return all.length === 0 ? 'There are no secrets.\n' : formatTable(all);
 }
 
+/** What the release would give beyond the last one, and how that is approved; empty when it gives nothing new. */
+export function formatGrantDiff(grants: GrantPlan, color: boolean): string {
+  const style = makeStyle(color);
+  const lines = grants.recorded ? formatGrants(grants) : [];
+  const shown = lines.map((line) =>
+    line.startsWith('-') ? style.good(stripControl(line)) : style.warn(stripControl(line)),
+  );
+  const ask = [
+    `This needs approval: slipway secrets approve --key KEY, or slipway ci run --approve-grants ${grants.digest}`,
+  ];
+  return [...shown, ...(grants.needsApproval ? ask : [])].map((line) => `${line}\n`).join('');
+}
+
 export function formatProblems(problems: readonly SecretProblem[], color: boolean): string {
   const style = makeStyle(color);
   return problems
@@ -50,7 +66,7 @@ export function formatProblems(problems: readonly SecretProblem[], color: boolea
     .join('');
 }
 
-export function planJson(plan: RekeyPlan): Record<string, unknown> {
+export function planJson(plan: SecretsPlan): Record<string, unknown> {
   return {
     secrets: plan.items.map((item) => ({
       path: item.path,
@@ -61,6 +77,12 @@ export function planJson(plan: RekeyPlan): Record<string, unknown> {
       revoked: item.revoked,
     })),
     leftOut: plan.remove,
+    grants: {
+      increases: plan.grants.increases,
+      decreases: plan.grants.decreases,
+      needsApproval: plan.grants.needsApproval,
+      digest: plan.grants.digest,
+    },
     problems: plan.problems,
   };
 }
@@ -69,7 +91,7 @@ function hostsOf(item: RekeyItem): string[] {
   return [...new Set(item.recipients.map((one) => one.host))];
 }
 
-function formatGrants(item: RekeyItem, style: Style): string {
+function formatReaders(item: RekeyItem, style: Style): string {
   const granted = item.granted.map((host) => style.good(`+${host}`));
   const revoked = item.revoked.map((host) => style.bad(`-${host}`));
   return [...granted, ...revoked].join(' ');

@@ -112,7 +112,7 @@ async function rekey(
   results: readonly HostResult<SourceHostFacts>[],
   context: RunContext,
 ): Promise<ReleaseTree | 'identity-needed'> {
-  const { mirror, source, options, signal } = context;
+  const { mirror, source, options, signal, recorder } = context;
   return await rekeyRelease({
     mirror,
     fleet: found.fleet,
@@ -121,6 +121,8 @@ async function rekey(
     previous: found.previous,
     identityFile: options.rekeyIdentityFile,
     optional: options.goal === 'plan' || options.goal === 'build',
+    approved: options.approvedGrants,
+    onGrant: (line) => recorder.emit({ kind: 'log', stage: 'rekey', line }),
     signal,
   });
 }

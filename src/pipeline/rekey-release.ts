@@ -1,18 +1,19 @@
 // Makes the tree of the release: the source's, with every secret re-encrypted for exactly the hosts that use it.
 // A fleet without secrets gets the source's tree as it is.
 import { readFile } from 'node:fs/promises';
-import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
 import { findObject, type TreeChange, writeBlobs, writeTree } from '../effects/git-tree.ts';
 import { applyRekey, type RekeyOutcome } from '../secrets/apply-rekey.ts';
-import { planSecrets, type SecretsHost } from '../secrets/plan-secrets.ts';
-import type { RekeyPlan } from '../secrets/rekey-plan.ts';
+import { assertApproved, findApprover, formatGrants } from '../secrets/grant-approval.ts';
+import type { SecretsPlan } from '../secrets/plan-secrets.ts';
 import { assertNoProblems } from '../secrets/secret-problem.ts';
+import { SECRETS_RECORD_PATH } from '../secrets/secrets-record.ts';
 import type { SourceTree } from '../secrets/source-tree.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { HostResult } from './evaluate-hosts.ts';
 import type { FleetFacts } from './fleet-facts.ts';
 import { openGitTree } from './git-source-tree.ts';
 import type { SourceHostFacts } from './host-facts.ts';
+import { planFleetSecrets } from './plan-fleet-secrets.ts';
 import type { PreviousRelease } from './release-history.ts';
 
 export interface RekeyRequest {
@@ -22,8 +23,12 @@ export interface RekeyRequest {
   readonly source: string;
   readonly previous: PreviousRelease | undefined;
   readonly identityFile: string | undefined;
-  /** Without an identity, say so instead of failing: a pull request's build has none. */
+  /** Nothing will be published: without an identity or an approval, say so instead of failing. */
   readonly optional: boolean;
+  /** Digest of the grants that the operator approved. */
+  readonly approved: string | undefined;
+  /** Told line by line: what the release would give beyond the last one, and who approved it. */
+  readonly onGrant: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -37,9 +42,18 @@ export interface ReleaseTree {
 /** Re-keys and writes the tree. Any problem with any secret fails the whole, with all of them named. */
 export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree | 'identity-needed'> {
   const { source, previous } = await openTrees(request);
-  const plan = await planReleaseSecrets(request, source, previous);
+  const plan = await planFleetSecrets({
+    fleet: request.fleet,
+    results: request.results,
+    source,
+    repository: request.mirror,
+    commit: request.source,
+    ...(previous &&
+      request.previous && { previous: { tree: previous, commit: request.previous.manifest.commit } }),
+  });
   assertNoProblems(plan.problems);
-  if (isWithoutSecrets(plan)) return { tree: await sourceTreeId(request) };
+  await judgeGrants(plan, source, request);
+  if (isWithoutSecrets(plan, source)) return { tree: await sourceTreeId(request) };
   if (request.optional && request.identityFile === undefined && needsIdentity(plan)) return 'identity-needed';
   const identity = await readIdentity(request.identityFile);
   try {
@@ -64,32 +78,25 @@ async function openTrees(
   return { source, previous: previous && (await openGitTree(mirror, previous.manifest.tree)) };
 }
 
-async function planReleaseSecrets(
-  request: RekeyRequest,
-  source: SourceTree,
-  previous: SourceTree | undefined,
-): Promise<RekeyPlan> {
-  const { fleet } = request;
-  const hosts = request.results.map((result): [string, SecretsHost] => {
-    const config = fleet.hosts.get(result.host);
-    const keys = config === undefined ? [] : publicKeys(config);
-    return [result.host, { publicKeys: keys, secrets: result.ok ? result.value.secrets : undefined }];
-  });
-  return await planSecrets({
-    hosts: Object.fromEntries(hosts),
-    sourceRoot: fleet.sourceRoot,
-    source,
-    rekeyers: rekeyerKeys(fleet.config),
-    ...(previous && { previous }),
-  });
+async function judgeGrants(plan: SecretsPlan, source: SourceTree, request: RekeyRequest): Promise<void> {
+  const { grants } = plan;
+  if (!grants.recorded) return;
+  for (const line of formatGrants(grants)) request.onGrant(line);
+  const sources = { approved: request.approved, source };
+  const find = request.optional ? findApprover : assertApproved;
+  if (!grants.needsApproval) return;
+  const approver = await find(grants, sources);
+  request.onGrant(approver === undefined ? `needs approval: ${grants.digest}` : `approved by ${approver}`);
 }
 
-function needsIdentity(plan: RekeyPlan): boolean {
+function needsIdentity(plan: SecretsPlan): boolean {
   return plan.rewrapMacKey || plan.items.some((item) => item.action === 'rekey');
 }
 
-function isWithoutSecrets(plan: RekeyPlan): boolean {
-  return plan.items.length === 0 && plan.remove.length === 0 && plan.previousRecord.secrets.length === 0;
+/** A record in the source is nobody's: it must not pass for one of ours when the next grants are judged. */
+function isWithoutSecrets(plan: SecretsPlan, source: SourceTree): boolean {
+  const untouched = plan.items.length === 0 && plan.remove.length === 0 && !plan.grants.recorded;
+  return untouched && !source.paths.includes(SECRETS_RECORD_PATH);
 }
 
 async function sourceTreeId(request: RekeyRequest): Promise<string> {

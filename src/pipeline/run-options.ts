@@ -31,6 +31,8 @@ export interface RunOptions {
   readonly trustedKeys?: readonly string[];
   /** Private key that the secrets on the source branch are encrypted to. */
   readonly rekeyIdentityFile?: string;
+  /** Digest of the grants that the operator looked at and approved. */
+  readonly approvedGrants?: string;
   readonly caches?: readonly CacheSetting[];
   /** Base URL of the Slipway server that `slipway:<cache>` means. */
   readonly serverUrl?: string;

@@ -7,7 +7,8 @@ import {
   type SecretProblemCode,
 } from './secret-problem.ts';
 import type { JobFailure, JobResult, RekeyMessage, RekeyReply, RekeyRequest } from './rekey-message.ts';
-import type { RekeyItem, RekeyPlan } from './rekey-plan.ts';
+import type { SecretsPlan } from './plan-secrets.ts';
+import type { RekeyItem } from './rekey-plan.ts';
 import { runRekey, type RekeyProcessOptions } from './rekey-process.ts';
 import {
   formatSecretsRecord,
@@ -46,7 +47,7 @@ interface Made {
   readonly fresh: boolean;
 }
 
-export async function applyRekey(plan: RekeyPlan, options: ApplyRekeyOptions): Promise<RekeyOutcome> {
+export async function applyRekey(plan: SecretsPlan, options: ApplyRekeyOptions): Promise<RekeyOutcome> {
   assertNoProblems(plan.problems);
   const jobs = plan.items.filter((item) => item.action === 'rekey');
   const canRewrap = plan.rewrapMacKey && options.identity !== undefined;
@@ -65,7 +66,7 @@ export async function applyRekey(plan: RekeyPlan, options: ApplyRekeyOptions): P
 }
 
 async function askChild(
-  plan: RekeyPlan,
+  plan: SecretsPlan,
   jobs: readonly RekeyItem[],
   options: ApplyRekeyOptions,
 ): Promise<RekeyMessage<RekeyReply>> {
@@ -79,7 +80,7 @@ async function askChild(
 }
 
 function formatRequest(
-  plan: RekeyPlan,
+  plan: SecretsPlan,
   jobs: readonly RekeyItem[],
   sources: readonly Buffer[],
 ): RekeyMessage<RekeyRequest> {
@@ -119,7 +120,10 @@ async function readSources(jobs: readonly RekeyItem[], source: SourceTree): Prom
   });
 }
 
-async function readPrevious(plan: RekeyPlan, options: ApplyRekeyOptions): Promise<(path: string) => Buffer> {
+async function readPrevious(
+  plan: SecretsPlan,
+  options: ApplyRekeyOptions,
+): Promise<(path: string) => Buffer> {
   const paths = plan.items.flatMap((item) => (item.previous === undefined ? [] : [item.path]));
   const files = (await options.previous?.read(paths)) ?? [];
   const byPath = new Map(paths.map((path, index) => [path, files[index]]));
@@ -148,19 +152,36 @@ function collect(
 }
 
 function newRecord(
-  plan: RekeyPlan,
+  plan: SecretsPlan,
   made: ReadonlyMap<string, Made>,
   reply: RekeyMessage<RekeyReply> | undefined,
 ): SecretsRecord {
-  const macKey = reply?.head.newMacKey === true ? reply.blobs.at(-1)?.toString() : plan.previousRecord.macKey;
-  const renewed = reply?.head.newMacKey === true;
   return {
     version: 1,
-    rekeyers: renewed ? [...(reply?.head.rekeyers ?? [])] : plan.previousRecord.rekeyers,
-    ...(macKey !== undefined && plan.items.length > 0 && { macKey }),
+    ...recordKeeping(plan, reply),
+    ...(plan.editors.length > 0 && { editors: [...plan.editors] }),
+    ...(Object.keys(plan.tags).length > 0 && { tags: copyTags(plan.tags) }),
     hosts: recordHosts(plan.items),
     secrets: plan.items.map((item) => recordItem(item, made.get(item.path))),
   };
+}
+
+/** Who re-keys, and the key of the MACs: as they were, unless the child made or wrapped the key anew. */
+function recordKeeping(
+  plan: SecretsPlan,
+  reply: RekeyMessage<RekeyReply> | undefined,
+): Pick<SecretsRecord, 'rekeyers' | 'macKey' | 'macKeyId'> {
+  const { previousRecord, items } = plan;
+  const renewed = reply?.head.newMacKey === true;
+  const rekeyers = renewed ? [...reply.head.rekeyers] : previousRecord.rekeyers;
+  const macKey = renewed ? reply.blobs.at(-1)?.toString() : previousRecord.macKey;
+  const macKeyId = reply?.head.macKeyId ?? previousRecord.macKeyId;
+  if (macKey === undefined || items.length === 0) return { rekeyers };
+  return { rekeyers, macKey, ...(macKeyId !== undefined && { macKeyId }) };
+}
+
+function copyTags(tags: SecretsPlan['tags']): NonNullable<SecretsRecord['tags']> {
+  return Object.fromEntries(Object.entries(tags).map(([host, names]) => [host, [...names]]));
 }
 
 function recordItem(item: RekeyItem, made: Made | undefined): RecordedSecret {
@@ -187,19 +208,21 @@ function recordHosts(items: readonly RekeyItem[]): SecretsRecord['hosts'] {
 }
 
 function listChanges(
-  plan: RekeyPlan,
+  plan: SecretsPlan,
   made: ReadonlyMap<string, Made>,
   record: SecretsRecord,
 ): readonly TreeFileChange[] {
   const files = [...made].map(([path, one]) => ({ path, bytes: one.file }));
   const gone = plan.remove.map((path) => ({ path, bytes: undefined }));
-  const recordBytes = plan.items.length === 0 ? undefined : formatSecretsRecord(record);
+  // Once there is a record it stays, also without secrets: the next grants are judged by it.
+  const needed = plan.items.length > 0 || plan.grants.recorded;
+  const recordBytes = needed ? formatSecretsRecord(record) : undefined;
   return [...files, ...gone, { path: SECRETS_RECORD_PATH, bytes: recordBytes }].toSorted((a, b) =>
     a.path < b.path ? -1 : 1,
   );
 }
 
-function countOutcome(plan: RekeyPlan, made: ReadonlyMap<string, Made>): RekeyOutcome['counts'] {
+function countOutcome(plan: SecretsPlan, made: ReadonlyMap<string, Made>): RekeyOutcome['counts'] {
   const rekeyed = [...made.values()].filter((one) => one.fresh).length;
   return { rekeyed, reused: made.size - rekeyed, removed: plan.remove.length };
 }

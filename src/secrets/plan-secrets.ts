@@ -3,6 +3,8 @@
 import { parseAgeHeader } from '../age/age-header.ts';
 import { parseAgeRecipient, type AgeRecipient } from '../age/age-recipient.ts';
 import { messageOf } from '../util/errors.ts';
+import { gatherGrants } from './gather-grants.ts';
+import { planGrants, type GrantPlan } from './grant-plan.ts';
 import { findHostRecipients } from './host-recipients.ts';
 import type { HostSecrets } from './host-secrets.ts';
 import { planRekey, type RekeyPlan, type SourceFact } from './rekey-plan.ts';
@@ -15,34 +17,44 @@ import {
   SECRETS_RECORD_PATH,
   type SecretsRecord,
 } from './secrets-record.ts';
+import type { SecretsRequest } from './secrets-request.ts';
 import { sha256Hex, type SourceTree } from './source-tree.ts';
 
-export interface SecretsHost {
-  /** Key lines from the fleet configuration. */
-  readonly publicKeys: readonly string[];
-  /** What the evaluation said; undefined when it failed: then the host keeps what it had. */
-  readonly secrets: HostSecrets | undefined;
+export interface SecretsPlan extends RekeyPlan {
+  readonly grants: GrantPlan;
+  /** Fingerprints of the editors, for the record. */
+  readonly editors: readonly string[];
+  /** Tags of all hosts that have some, for the record. */
+  readonly tags: Readonly<Record<string, readonly string[]>>;
 }
 
-export interface SecretsRequest {
-  readonly hosts: Readonly<Record<string, SecretsHost>>;
-  /** Store path of the evaluated source's root. */
-  readonly sourceRoot: string;
-  readonly source: SourceTree;
-  /** The previous release's tree. The caller vouches for it (its signed manifest): it is reused as it is. */
-  readonly previous?: SourceTree;
-  /** Public keys of the re-keyers (`slipway.secrets.rekeyer`), if configured. */
-  readonly rekeyers?: readonly string[];
+/** The plan; its `problems` hold everything that is wrong, at once. Whether its grants are approved is not among them. */
+export async function planSecrets(request: SecretsRequest): Promise<SecretsPlan> {
+  const { record, problem } = await readRecord(request.previous);
+  const recipients = parseRekeyers(request.rekeyers ?? []);
+  const { plan, sources, problems } = await planFiles(request, record ?? EMPTY_RECORD, recipients.keys);
+  const facts = await gatherGrants(request, { plan, record, sources });
+  const wrong = [...(problem ? [problem] : []), ...problems, ...recipients.problems, ...facts.problems];
+  const { editors, tags } = facts.facts;
+  return { ...plan, grants: planGrants(facts.facts), editors, tags, problems: wrong };
 }
 
-/** The plan; its `problems` hold everything that is wrong, at once. */
-export async function planSecrets(request: SecretsRequest): Promise<RekeyPlan> {
+interface PlannedFiles {
+  readonly plan: RekeyPlan;
+  readonly sources: ReadonlyMap<string, SourceFact>;
+  readonly problems: readonly SecretProblem[];
+}
+
+async function planFiles(
+  request: SecretsRequest,
+  previousRecord: SecretsRecord,
+  rekeyers: readonly AgeRecipient[],
+): Promise<PlannedFiles> {
   const evaluated = evaluatedSecrets(request);
   const sources = await readSources(request, evaluated);
   const hashes = new Map([...sources].map(([path, fact]) => [path, fact.sha256]));
   const paths = new Set(request.source.paths);
   const found = findSecretUses({ hosts: evaluated, sourceRoot: request.sourceRoot, hashes, paths });
-  const previousRecord = await readRecord(request.previous);
   const staleHosts = new Set(Object.keys(request.hosts).filter((host) => !(host in evaluated)));
   const readers = new Set(found.uses.map((use) => use.host));
   for (const host of previousRecord.secrets.flatMap((secret) => secret.hosts)) {
@@ -50,7 +62,6 @@ export async function planSecrets(request: SecretsRequest): Promise<RekeyPlan> {
   }
   const keys = new Map([...readers].toSorted().map((host) => [host, request.hosts[host]?.publicKeys ?? []]));
   const recipients = findHostRecipients(keys);
-  const rekeyers = parseRekeyers(request.rekeyers ?? []);
   const plan = planRekey({
     uses: found.uses,
     recipients: recipients.byHost,
@@ -62,10 +73,9 @@ export async function planSecrets(request: SecretsRequest): Promise<RekeyPlan> {
       previousRecord.secrets.map((secret) => secret.path),
     ),
     staleHosts,
-    rekeyers: rekeyers.keys,
+    rekeyers,
   });
-  const problems = [...found.problems, ...recipients.problems, ...rekeyers.problems, ...plan.problems];
-  return { ...plan, problems };
+  return { plan, sources, problems: [...found.problems, ...recipients.problems, ...plan.problems] };
 }
 
 function evaluatedSecrets(request: SecretsRequest): Record<string, HostSecrets> {
@@ -113,9 +123,13 @@ function sourceFact(file: Buffer): SourceFact {
   }
 }
 
-async function readRecord(previous: SourceTree | undefined): Promise<SecretsRecord> {
+async function readRecord(
+  previous: SourceTree | undefined,
+): Promise<{ record?: SecretsRecord; problem?: SecretProblem }> {
   const [bytes] = (await previous?.read([SECRETS_RECORD_PATH])) ?? [];
-  return (bytes && parseSecretsRecord(bytes)) ?? EMPTY_RECORD;
+  if (bytes === undefined) return {};
+  const record = parseSecretsRecord(bytes);
+  return record === undefined ? { problem: strangeRecord() } : { record };
 }
 
 function parseRekeyers(lines: readonly string[]): { keys: AgeRecipient[]; problems: SecretProblem[] } {
@@ -134,4 +148,14 @@ function parseRekeyers(lines: readonly string[]): { keys: AgeRecipient[]; proble
     }
   }
   return { keys, problems };
+}
+
+/** Without it every reader would look like one that was there before. */
+function strangeRecord(): SecretProblem {
+  return {
+    code: 'record_wrong',
+    path: SECRETS_RECORD_PATH,
+    message: `${SECRETS_RECORD_PATH} of the last release cannot be read, so nobody knows who could read what.`,
+    next: 'A newer Slipway may have written it: use that one.',
+  };
 }

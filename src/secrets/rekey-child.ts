@@ -1,7 +1,7 @@
 // The only program that holds the re-key identity and plaintexts, for seconds: identity from descriptor 3, a request
 // on stdin, the reply on stdout. It gets no environment and no arguments, may write no file and start no process.
 // Nothing of a key or plaintext is ever in what it prints; plaintext lives in Buffers that are filled with zeros.
-import { createHmac, randomBytes } from 'node:crypto';
+import { createHash, createHmac, randomBytes } from 'node:crypto';
 import { createReadStream } from 'node:fs';
 import { parseAgeIdentities, type AgeIdentity } from '../age/age-identity.ts';
 import { parseAgeRecipient, type AgeRecipient } from '../age/age-recipient.ts';
@@ -99,6 +99,7 @@ async function answerRekey(
   const newMacKey = opened === undefined || head.rewrapMacKey;
   const readers = macKeyReaders(workshop, head);
   const macKeyFile = newMacKey ? [await encryptTo(readers, workshop.macKey, { armor: true })] : [];
+  const macKeyId = createHash('sha256').update('slipway-mac-key-v1\0').update(workshop.macKey).digest('hex');
   workshop.macKey.fill(0);
   return {
     head: {
@@ -106,6 +107,7 @@ async function answerRekey(
       results: outcomes.map((outcome) => outcome.result),
       rekeyers: readers.map((reader) => reader.fingerprint).toSorted(),
       newMacKey,
+      macKeyId,
       macKeyLost: head.hasMacKey && opened === undefined,
     },
     blobs: [...outcomes.flatMap((outcome) => outcome.file ?? []), ...macKeyFile],

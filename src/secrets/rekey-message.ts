@@ -45,6 +45,8 @@ export interface RekeyReply {
   /** Fingerprints of who can open the record's key. */
   readonly rekeyers: readonly string[];
   readonly newMacKey: boolean;
+  /** A hash of the record's key: tells two keys apart. */
+  readonly macKeyId: string;
   /** The old key could not be opened, so MACs made under it mean nothing now. */
   readonly macKeyLost: boolean;
 }

@@ -9,6 +9,7 @@ import { encryptTo } from '../age/encrypt-to.ts';
 import { findHostRecipients } from './host-recipients.ts';
 import { parseHostSecrets } from './host-secrets.ts';
 import { planSecrets } from './plan-secrets.ts';
+import { memoryTree } from './source-tree.ts';
 import { putSecret } from './put-secret.ts';
 import { findRecipientFault } from './recipient-check.ts';
 import { evaluatedSecret, makeKey, makeRequest, seal, SOURCE_ROOT } from './secret-fleet.arbitrary.ts';
@@ -229,8 +230,8 @@ test('planSecrets() gathers the problems of files, hosts, keys and re-keyers at 
   assert.deepEqual(plan.problems.map(code), [
     'file_missing',
     'host_key_missing',
-    'rekeyer_unusable',
     'source_malformed',
+    'rekeyer_unusable',
   ]);
   assert.throws(() => assertNoProblems(plan.problems), /4 problems:\n.*gone\.age/);
 });
@@ -244,18 +245,12 @@ test('planSecrets() refuses to mix post-quantum hosts with others in one file', 
   assert.deepEqual(plan.problems.map(code), ['recipients_mixed']);
 });
 
-test('planSecrets() and a record from a stranger: it is left aside', async () => {
+test('planSecrets() stops at a record that it cannot read: nobody knows then who could read what', async () => {
   const tree = new Map([['a.age', await seal('x', makeKey())]]);
-  const previous = new Map([['.slipway/secrets.json', Buffer.from('{"version":1,"secrets":"oops"}')]]);
+  const previous = new Map([['.slipway/secrets.json', Buffer.from('{"version":2,"secrets":"oops"}')]]);
   const request = makeRequest(tree, { web1: makeKey() }, { web1: ['a.age'] });
-  const plan = await planSecrets({
-    ...request,
-    previous: { paths: [], read: async (paths) => paths.map((p) => previous.get(p)) },
-  });
-  assert.deepEqual(
-    plan.items.map((item) => item.reason),
-    ['new'],
-  );
+  const plan = await planSecrets({ ...request, previous: memoryTree(previous) });
+  assert.deepEqual(plan.problems.map(code), ['record_wrong']);
 });
 
 test('putSecret() writes for editors and re-keyers once each, and refuses what no host could use', async () => {

@@ -5,7 +5,7 @@ import { encryptTo } from '../age/encrypt-to.ts';
 import { formatSshWire } from '../age/ssh-wire.ts';
 import type { TreeFileChange } from './apply-rekey.ts';
 import type { HostSecret, HostSecrets } from './host-secrets.ts';
-import type { SecretsRequest } from './plan-secrets.ts';
+import type { SecretsRequest } from './secrets-request.ts';
 import { memoryTree, sha256Hex, type SourceTree } from './source-tree.ts';
 
 export interface ThrowAwayKey {

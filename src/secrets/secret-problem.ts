@@ -23,7 +23,11 @@ export type SecretProblemCode =
   | 'release_unmanaged'
   | 'release_file_missing'
   | 'release_file_differs'
-  | 'record_wrong';
+  | 'record_wrong'
+  | 'policy_wrong'
+  | 'grant_denied'
+  | 'grant_unapproved'
+  | 'editor_denied';
 
 export interface SecretProblem {
   readonly code: SecretProblemCode;

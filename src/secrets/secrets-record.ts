@@ -31,6 +31,12 @@ const secretsRecord = z.strictObject({
   rekeyers: z.array(fingerprint),
   /** The key of `plaintextMac`, as an armored age file for the re-keyers only. */
   macKey: z.optional(z.string()),
+  /** Names the key behind `plaintextMac`: MACs under different keys cannot be compared. */
+  macKeyId: z.optional(sha256),
+  /** Who could decrypt the source branch, as the flake said. */
+  editors: z.optional(z.array(fingerprint)),
+  /** Tags of the fleet's hosts; what the next release's grants are judged by. */
+  tags: z.optional(z.record(hostName, z.array(z.string()))),
   /** The keys of every host that reads a secret. */
   hosts: z.record(hostName, z.array(recordedKey)),
   secrets: z.array(recordedSecret),
@@ -54,7 +60,7 @@ export function recordedRecipients(
   return secret.hosts.flatMap((host) => (record.hosts[host] ?? []).map((key) => ({ host, ...key })));
 }
 
-/** The record, or undefined when the bytes are not one: a record only saves work, so a strange one is left aside. */
+/** The record, or undefined when the bytes are not one. Grants are judged by it, so a strange one must stop a release. */
 export function parseSecretsRecord(bytes: Uint8Array): SecretsRecord | undefined {
   try {
     const parsed = secretsRecord.safeParse(JSON.parse(Buffer.from(bytes).toString('utf8')));
@@ -70,6 +76,9 @@ export function formatSecretsRecord(record: SecretsRecord): Buffer {
     version: record.version,
     rekeyers: record.rekeyers.toSorted(),
     ...(record.macKey !== undefined && { macKey: record.macKey }),
+    ...(record.macKeyId !== undefined && { macKeyId: record.macKeyId }),
+    ...(record.editors !== undefined && { editors: record.editors.toSorted() }),
+    ...(record.tags !== undefined && { tags: orderTags(record.tags) }),
     hosts: Object.fromEntries(
       Object.entries(record.hosts)
         .toSorted(([a], [b]) => (a < b ? -1 : 1))
@@ -78,6 +87,11 @@ export function formatSecretsRecord(record: SecretsRecord): Buffer {
     secrets: record.secrets.toSorted((a, b) => (a.path < b.path ? -1 : 1)).map(orderSecret),
   };
   return Buffer.from(`${JSON.stringify(ordered, undefined, 2)}\n`);
+}
+
+function orderTags(tags: NonNullable<SecretsRecord['tags']>): NonNullable<SecretsRecord['tags']> {
+  const entries = Object.entries(tags).toSorted(([a], [b]) => (a < b ? -1 : 1));
+  return Object.fromEntries(entries.map(([host, names]) => [host, names.toSorted()]));
 }
 
 function orderSecret(secret: RecordedSecret): RecordedSecret {

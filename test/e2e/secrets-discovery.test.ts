@@ -66,7 +66,9 @@ function evaluate(host: string): HostSecrets {
 
 function source(): SourceTree {
   const paths = execFileSync('git', ['-C', dir, 'ls-files']).toString().trim().split('\n');
-  return { paths, read: async (wanted) => wanted.map((one) => readFileSync(path.join(dir, one))) };
+  const read = (one: string): Buffer | undefined =>
+    paths.includes(one) ? readFileSync(path.join(dir, one)) : undefined;
+  return { paths, read: async (wanted) => wanted.map(read) };
 }
 
 async function findPaths(host: string): Promise<string[]> {

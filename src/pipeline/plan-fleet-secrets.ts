@@ -1,0 +1,43 @@
+// What a release would do with the fleet's secrets, from what the flake and its hosts say: for the pipeline and for the
+// commands that look without releasing.
+import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
+import { visitFileHistory } from '../effects/git-history.ts';
+import { planSecrets, type SecretsPlan } from '../secrets/plan-secrets.ts';
+import type { SecretsHost } from '../secrets/secrets-request.ts';
+import type { SourceTree } from '../secrets/source-tree.ts';
+import type { HostResult } from './evaluate-hosts.ts';
+import type { FleetFacts } from './fleet-facts.ts';
+import type { SourceHostFacts } from './host-facts.ts';
+
+export interface FleetSecrets {
+  readonly fleet: FleetFacts;
+  readonly results: readonly HostResult<SourceHostFacts>[];
+  readonly source: SourceTree;
+  /** The previous release; absent when there is none. */
+  readonly previous?: { readonly tree: SourceTree; readonly commit: string };
+  /** Git directory and commit of the source, for its history. */
+  readonly repository: string;
+  readonly commit: string;
+}
+
+export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPlan> {
+  const { fleet, source, previous, repository, commit } = request;
+  return await planSecrets({
+    hosts: Object.fromEntries(request.results.map((result) => [result.host, secretsHost(fleet, result)])),
+    sourceRoot: fleet.sourceRoot,
+    source,
+    rekeyers: rekeyerKeys(fleet.config),
+    editors: fleet.config.secrets.editors,
+    history: async (visit) => await visitFileHistory(repository, commit, '*.age', visit),
+    ...(previous && { previous: previous.tree, base: previous.commit }),
+  });
+}
+
+function secretsHost(fleet: FleetFacts, result: HostResult<SourceHostFacts>): SecretsHost {
+  const config = fleet.hosts.get(result.host);
+  return {
+    publicKeys: config === undefined ? [] : publicKeys(config),
+    tags: config?.tags ?? [],
+    secrets: result.ok ? result.value.secrets : undefined,
+  };
+}
