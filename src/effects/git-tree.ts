@@ -155,12 +155,6 @@ export async function setRef(repository: string, ref: string, commit: string | u
   await gitText(repository, commit === undefined ? ['update-ref', '-d', ref] : ['update-ref', ref, commit]);
 }
 
-/** Full names of the refs under a prefix. */
-export async function listRefs(repository: string, prefix: string): Promise<string[]> {
-  const text = await gitText(repository, ['for-each-ref', '--format=%(refname)', prefix]);
-  return text.split('\n').filter((line) => line !== '');
-}
-
 function parseTreeLine(line: string): TreeEntry {
   const [facts, path] = split(line, '\t');
   const [mode = '', , oid = ''] = facts.split(' ');
