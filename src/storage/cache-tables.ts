@@ -34,6 +34,10 @@ export interface CacheTable {
   agreement: Generated<number>;
   /** How long an unused path is kept; 0: for ever; null: as the server does by default. */
   retention_ms: Generated<number | null>;
+  /** What retention counts from: `use` or `age`. */
+  retention_by: Generated<'use' | 'age'>;
+  /** Most bytes that paths fetched from upstreams may take; null: no limit. */
+  borrowed_bytes: Generated<number | null>;
   /** Most bytes of NARs; null: no limit. */
   quota_bytes: Generated<number | null>;
   /** Counts what took published paths back: rendered narinfos of an older epoch are not served. */
@@ -47,6 +51,8 @@ export interface PackTable {
   blob_key: string;
   size: number;
   created_at: number;
+  /** When its last chunk was moved or removed; the blob goes once no reader can be in it any more. */
+  retired_at: Generated<number | null>;
 }
 
 /** A chunk that is held, and the one place where its frame is. */
@@ -61,6 +67,8 @@ export interface ChunkTable {
   raw_length: number;
   /** When the frame was found missing or broken; the next upload of the chunk replaces it. */
   damaged_at: number | null;
+  /** When no content was found to use it. Uploads then store it anew; a commit that uses it clears this. */
+  orphaned_at: Generated<number | null>;
 }
 
 /** Bytes made of chunks: a NAR, a build log, a listing. Identified by their SHA-256. */
@@ -92,6 +100,8 @@ export interface NarUploadTable {
   created_at: number;
   /** Null once published. */
   expires_at: number | null;
+  /** 1: the content is the file itself, not the NAR in it (a compression that is only passed through). */
+  verbatim: Generated<number>;
 }
 
 /** A published path: what a narinfo is served from. */
@@ -112,6 +122,8 @@ export interface StorePathTable {
   last_access_at: number;
   /** When its writer was revoked; the path then counts as absent. */
   quarantined_at: Generated<number | null>;
+  /** When garbage collection found nothing that keeps the path. It is served until it is removed; being asked for saves it. */
+  tombstoned_at: Generated<number | null>;
 }
 
 /** One writer's word for a path: who sent these bytes, when, and what it proved about itself. */

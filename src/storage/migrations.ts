@@ -5,12 +5,14 @@ import { SlipwayError, messageOf } from '../util/errors.ts';
 import { cacheMigration } from './migrations/0001-cache.ts';
 import { fleetMigration } from './migrations/0002-fleet.ts';
 import { trustMigration } from './migrations/0003-trust.ts';
+import { garbageMigration } from './migrations/0004-garbage.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0001-cache': cacheMigration,
   '0002-fleet': fleetMigration,
   '0003-trust': trustMigration,
+  '0004-garbage': garbageMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */
