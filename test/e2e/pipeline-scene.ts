@@ -1,6 +1,7 @@
 // A small fleet in git behind the world's forge, a state folder and a signing key: what `slipway ci …` is run on.
 import assert from 'node:assert/strict';
 import { cp, mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { availableParallelism, loadavg } from 'node:os';
 import { join } from 'node:path';
 import { releaseManifest, type ReleaseManifest } from '../../src/api/manifest.ts';
 import { runEvent, type RunEvent } from '../../src/api/run-events.ts';
@@ -49,6 +50,11 @@ const ENV = {
     'experimental-features = nix-command flakes\nsubstituters =\nbuild-users-group =\nsandbox = false\n',
 };
 let scenes = 0;
+
+/** A limit of time as it holds on a machine that others keep busy too: a bound of ms at rest, more under load. */
+export function underLoad(ms: number): number {
+  return ms * Math.max(1, (2 * (loadavg()[0] ?? 0)) / availableParallelism());
+}
 
 /** A fleet of three hosts (push, pull, manual), committed and pushed; nothing is released yet. */
 export async function openScene(world: World): Promise<PipelineScene> {
