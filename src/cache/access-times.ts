@@ -1,5 +1,6 @@
 // When paths were last asked for, gathered in memory and written once a minute: retention needs days, not seconds.
 import type { Database } from '../storage/database.ts';
+import { rescuePaths } from './rescue-paths.ts';
 
 const FLUSH_MS = 60_000;
 const MOST_PENDING = 10_000; // about 2 MB; more are written early
@@ -26,13 +27,18 @@ export class AccessTimes implements AsyncDisposable {
     this.#touched = new Map();
     if (touched.size === 0) return;
     await this.#database.write(async (transaction) => {
-      for (const { cacheId, hash, at } of touched.values())
-        await transaction
+      for (const { cacheId, hash, at } of touched.values()) {
+        const row = await transaction
           .updateTable('store_path')
           .set({ last_access_at: at })
           .where('cache_id', '=', cacheId)
           .where('hash', '=', hash)
-          .execute();
+          .returning('tombstoned_at')
+          .executeTakeFirst();
+        // Tombstoned between the look-up and now.
+        if (row !== undefined && row.tombstoned_at !== null)
+          await rescuePaths(transaction, cacheId, [hash], at);
+      }
     });
   }
 

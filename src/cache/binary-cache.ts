@@ -10,6 +10,7 @@ import { parseNarName } from './nar-names.ts';
 import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
 import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
 import { PathPublisher, type Publication } from './path-publisher.ts';
+import { rescuePaths } from './rescue-paths.ts';
 import { SideFiles, type SideFileUpload } from './side-files.ts';
 import { SigningKeys } from './signing-keys.ts';
 
@@ -62,6 +63,7 @@ export class BinaryCache implements AsyncDisposable {
   /** The signed narinfo of a path; asking for it counts as use. */
   async findNarInfo(cache: Cache, hash: string): Promise<RenderedNarInfo | undefined> {
     const found = await this.#narInfos.find(cache.id, hash);
+    if (found?.tombstoned === true && !(await this.#rescue(cache, hash))) return undefined;
     if (found) this.#access.touch(cache.id, hash);
     return found;
   }
@@ -93,6 +95,15 @@ export class BinaryCache implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#access[Symbol.asyncDispose]();
+  }
+
+  /** Whoever is told that a path is here may count on it: a path that was about to be removed stays, or is gone already. */
+  async #rescue(cache: Cache, hash: string): Promise<boolean> {
+    const present = await this.#database.write(
+      async (transaction) => await rescuePaths(transaction, cache.id, [hash], Date.now()),
+    );
+    this.#narInfos.forget(cache.id, hash);
+    return present.has(hash);
   }
 
   async #findPublished(cache: Cache, narHash: Uint8Array): Promise<number | undefined> {

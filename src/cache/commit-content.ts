@@ -1,6 +1,7 @@
 // Makes a staged content known: packs, chunks and recipe, inside the caller's transaction.
 import type { Transaction } from 'kysely';
 import type { Schema } from '../storage/schema.ts';
+import { claimChunks } from './claim-chunks.ts';
 import type { StagedContent } from './content-writer.ts';
 import { FRAME_KIND, type PackEntry } from './pack-format.ts';
 import type { SealedPack } from './pack-writer.ts';
@@ -16,6 +17,10 @@ export async function commitContent(
 ): Promise<number> {
   let healed = 0;
   for (const pack of staged.packs) healed += await commitPack(transaction, pack, now);
+  await claimChunks(
+    transaction,
+    parseRecipe(staged.recipe).chunks.map(({ hash }) => hash),
+  );
   const { id } = await transaction
     .insertInto('content')
     .values({
@@ -68,7 +73,8 @@ async function commitChunks(
   await transaction
     .insertInto('chunk')
     .values(chunks.map((chunk) => chunkRow(packId, chunk)))
-    // Another upload may have stored the same chunk meanwhile: the first place wins unless it is damaged.
+    // Another upload may have stored the same chunk meanwhile: the first place wins unless it is damaged or on its
+    // way out.
     .onConflict((conflict) =>
       conflict
         .column('hash')
@@ -78,8 +84,11 @@ async function commitChunks(
           frame_length: excluded.ref('excluded.frame_length'),
           frame_crc: excluded.ref('excluded.frame_crc'),
           damaged_at: null,
+          orphaned_at: null,
         }))
-        .where('chunk.damaged_at', 'is not', null),
+        .where((where) =>
+          where.or([where('chunk.damaged_at', 'is not', null), where('chunk.orphaned_at', 'is not', null)]),
+        ),
     )
     .execute();
   return damaged.count;

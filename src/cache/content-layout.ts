@@ -53,6 +53,12 @@ export class ContentLayouts {
     this.#cache.clear();
   }
 
+  /** Reads the layout anew: another process may have moved frames. */
+  async refresh(contentId: number): Promise<ContentLayout | undefined> {
+    this.#cache.delete(contentId);
+    return await this.find(contentId);
+  }
+
   async #resolve(contentId: number): Promise<ContentLayout | undefined> {
     const row = await this.#database.read
       .selectFrom('content')

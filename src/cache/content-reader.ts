@@ -55,29 +55,36 @@ export class ContentReader {
 
   /** `undefined` when the content is absent or known to be damaged, or a pack of it is missing or too short. */
   async open(contentId: number, encoding: Encoding): Promise<OpenedContent | undefined> {
-    const layout = await this.#layouts.find(contentId);
-    // A chunk of it was found damaged in another content: from now on this one counts as absent as well.
-    if (layout === undefined) return await this.#markDamaged(contentId, []);
+    const layout = await this.#findPresent(contentId);
+    if (layout === undefined) return undefined;
     const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
     const length = offsets.at(-1) ?? 0;
-    if (!(await this.#packsArePresent(layout))) return undefined;
     return { length, start: async (range) => await peeked(this.#read(layout, encoding, range)) };
   }
 
-  /** One stat a pack: most damage by hand or by a lost disk shows here, before any byte is promised. */
-  async #packsArePresent(layout: ContentLayout): Promise<boolean> {
+  /** The layout, once all its packs are there: most damage by hand or by a lost disk shows before a byte is promised. */
+  async #findPresent(contentId: number): Promise<ContentLayout | undefined> {
+    const known = await this.#layouts.find(contentId);
+    if (known !== undefined && (await this.#findLost(known)).length === 0) return known;
+    // Repacking moves frames, and a layout from before that names packs which are gone.
+    const layout = known === undefined ? undefined : await this.#layouts.refresh(contentId);
+    // A chunk of it was found damaged in another content: from now on this one counts as absent as well.
+    if (layout === undefined) return await this.#markDamaged(contentId, []);
+    const lost = await this.#findLost(layout);
+    return lost.length === 0 ? layout : await this.#markDamaged(contentId, lost);
+  }
+
+  /** Frames in packs that are missing or too short: one stat a pack. */
+  async #findLost(layout: ContentLayout): Promise<Frame[]> {
     const ends = new Map<string, number>();
     for (const { blobKey, offset, length } of layout.frames)
       ends.set(blobKey, Math.max(ends.get(blobKey) ?? 0, offset + length));
+    const lost: Frame[] = [];
     for (const [blobKey, end] of ends) {
       if (((await this.#blobs.size(blobKey)) ?? -1) >= end) continue;
-      await this.#markDamaged(
-        layout.contentId,
-        layout.frames.filter((frame) => frame.blobKey === blobKey),
-      );
-      return false;
+      lost.push(...layout.frames.filter((frame) => frame.blobKey === blobKey));
     }
-    return true;
+    return lost;
   }
 
   async *#read(layout: ContentLayout, encoding: Encoding, range: ByteRange): AsyncIterable<Buffer> {
@@ -114,8 +121,24 @@ export class ContentReader {
     const frames = layout.frames.slice(run.index, run.index + run.count);
     const broken = bytes === undefined ? frames : frames.filter((frame) => !isIntact(frame, run, bytes));
     if (bytes !== undefined && broken.length === 0) return { index: run.index, bytes };
+    const moved = await this.#readMoved(layout, run);
+    if (moved !== undefined) return { index: run.index, bytes: moved };
     await this.#markDamaged(layout.contentId, broken);
     throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
+  }
+
+  /** The frames of a run from where repacking has put them while the content was being read. */
+  async #readMoved(layout: ContentLayout, run: Run): Promise<Buffer | undefined> {
+    const fresh = await this.#layouts.refresh(layout.contentId);
+    const pieces: Buffer[] = [];
+    for (let index = run.index; index < run.index + run.count; index++) {
+      const [before, now] = [layout.frames[index], fresh?.frames[index]];
+      if (now === undefined || now.length !== before?.length) return undefined;
+      const bytes = await this.#blobs.read(now.blobKey, now.offset, now.length);
+      if (bytes === undefined || crc32(bytes) !== now.crc) return undefined;
+      pieces.push(bytes);
+    }
+    return Buffer.concat(pieces);
   }
 
   /** From now on the content counts as absent; the next upload that carries the chunks heals it. */

@@ -93,7 +93,7 @@ export class ContentWriter implements AsyncDisposable {
     }
   }
 
-  /** Chunks of the batch that are neither held intact nor already in this upload. */
+  /** Chunks of the batch that are neither held intact, and to stay, nor already in this upload. */
   async #findMissing(batch: readonly StagedChunk[]): Promise<StagedChunk[]> {
     const fresh = batch.filter(({ hash }) => {
       const key = hash.toString('latin1');
@@ -109,6 +109,7 @@ export class ContentWriter implements AsyncDisposable {
         fresh.map(({ hash }) => hash),
       )
       .where('damaged_at', 'is', null)
+      .where('orphaned_at', 'is', null)
       .execute();
     const held = new Set(rows.map((row) => Buffer.from(row.hash).toString('latin1')));
     return fresh.filter(({ hash }) => !held.has(hash.toString('latin1')));

@@ -13,6 +13,8 @@ const ABSENT_TTL_MS = 5_000;
 export interface RenderedNarInfo {
   readonly body: Buffer;
   readonly etag: string;
+  /** Garbage collection is about to remove the path; whoever is told of it must rescue it first. */
+  readonly tombstoned: boolean;
 }
 
 export class NarInfoLookup {
@@ -57,13 +59,14 @@ export class NarInfoLookup {
     const row = await this.#database.read
       .selectFrom('store_path')
       .innerJoin('content', 'content.id', 'store_path.content_id')
-      .select('store_path.narinfo')
+      .select(['store_path.narinfo', 'store_path.tombstoned_at'])
       .where('store_path.cache_id', '=', cacheId)
       .where('store_path.hash', '=', hash)
       .where('content.damaged_at', 'is', null)
       .executeTakeFirst();
     if (row === undefined) return undefined;
     const body = Buffer.from(row.narinfo);
-    return { body, etag: `"${hash}-${crc32(body).toString(16)}"` };
+    const etag = `"${hash}-${crc32(body).toString(16)}"`;
+    return { body, etag, tombstoned: row.tombstoned_at !== null };
   }
 }
