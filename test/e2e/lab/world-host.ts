@@ -6,6 +6,7 @@ import { readFile } from 'node:fs/promises';
 import { dirname, join } from 'node:path';
 import { exec, execText, type ExecOptions, type ExecResult } from '../../../src/effects/exec.ts';
 import { deadline, sleep, within } from '../../../src/util/deadline.ts';
+import { SlipwayError } from '../../../src/util/errors.ts';
 import { waitForNamespaceInit } from './namespace-child.ts';
 import type { World } from './world.ts';
 
@@ -23,6 +24,7 @@ export class WorldHost {
   #leader = 0;
   #boots = 0;
   readonly #worldEnds = new AbortController();
+  readonly #failed = new AbortController();
 
   constructor(world: World, name: string, address: string) {
     this.#world = world;
@@ -54,13 +56,16 @@ export class WorldHost {
 
   /** Runs a program as root on the host's console, not through its network. */
   async exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
-    return await exec(this.#enter(argv), { ...options, env: { ...clearedEnvironment(), ...options.env } });
+    return await exec(await this.#enter(argv), {
+      ...options,
+      env: { ...clearedEnvironment(), ...options.env },
+    });
   }
 
   /** Like `exec`; a non-zero exit is an error, the answer is stdout without the last line's end. */
   async execText(argv: readonly string[], options: ExecOptions = {}): Promise<string> {
     const env = { ...clearedEnvironment(), ...options.env };
-    return (await execText(this.#enter(argv), { ...options, env })).trimEnd();
+    return (await execText(await this.#enter(argv), { ...options, env })).trimEnd();
   }
 
   /** Runs a shell script as root on the host's console. */
@@ -89,7 +94,7 @@ export class WorldHost {
   /** Pulls the plug: every process ends at once, then the host boots from the same disk and settles. */
   async powerCut(): Promise<void> {
     const next = this.#boots + 1;
-    process.kill(this.#leader, 'SIGKILL');
+    process.kill(await this.#findLeader(), 'SIGKILL');
     await this.#untilBooted(next, deadline(BOOT_TIMEOUT_MS));
   }
 
@@ -131,7 +136,9 @@ export class WorldHost {
       this.#boots++;
       const [code] = (await once(machine, 'exit')) as [number | null];
       const halted = code === 0;
-      if (this.#worldEnds.signal.aborted || halted || (code !== EXIT_REBOOT && this.#leader === 0)) return;
+      const neverBooted = code !== EXIT_REBOOT && this.#leader === 0;
+      if (this.#worldEnds.signal.aborted || halted) return;
+      if (neverBooted) return this.#failed.abort(await this.#bootFailure(code));
     }
   }
 
@@ -156,13 +163,27 @@ export class WorldHost {
     return join(this.#world.folder, 'hosts', this.name, 'console.log');
   }
 
+  async #bootFailure(code: number | null): Promise<Error> {
+    const console = (await this.consoleLog()).slice(-1500);
+    return new SlipwayError(
+      'internal',
+      `The host ${this.name} ended with ${code} before it was up:\n${console}`,
+    );
+  }
+
   async #untilBooted(boot: number, signal: AbortSignal): Promise<void> {
     await within(BOOT_TIMEOUT_MS, `Booting ${this.name}`, async (limit) => {
-      const until = AbortSignal.any([limit, signal, this.#worldEnds.signal]);
+      const until = AbortSignal.any([limit, signal, this.#worldEnds.signal, this.#failed.signal]);
       while (this.#boots < boot) await sleep(10, until);
-      this.#leader = await waitForNamespaceInit(this.#machine?.pid ?? 0, until);
+      await this.#findLeader(until);
       while (!(await this.#settled())) await sleep(20, until);
     });
+  }
+
+  /** Process 1 of the host as the machine sees it; it is another one after each boot. */
+  async #findLeader(signal: AbortSignal = deadline(BOOT_TIMEOUT_MS)): Promise<number> {
+    if (this.#leader === 0) this.#leader = await waitForNamespaceInit(this.#machine?.pid ?? 0, signal);
+    return this.#leader;
   }
 
   async #settled(): Promise<boolean> {
@@ -170,8 +191,8 @@ export class WorldHost {
     return SETTLED.has(result.stdout.toString().trim());
   }
 
-  #enter(argv: readonly string[]): string[] {
-    const flags = [`--target=${this.#leader}`, '--all', '--root', '--wdns=/root'];
+  async #enter(argv: readonly string[]): Promise<string[]> {
+    const flags = [`--target=${await this.#findLeader()}`, '--all', '--root', '--wdns=/root'];
     return ['nsenter', ...flags, '--', ...argv];
   }
 }

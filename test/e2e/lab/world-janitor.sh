@@ -15,6 +15,11 @@ remove_world() {
   done
 }
 
+# A host needs four inotify instances (systemd 3, dbus 1), and the kernel's default allows root 128 on the whole machine:
+# without one more, a boot hangs.
+limit=/proc/sys/fs/inotify/max_user_instances
+[ "$(cat $limit)" -ge 4096 ] || echo 4096 >$limit || true
+
 # The lock says that this world lives. Worlds whose janitor was killed too are swept by the next one.
 exec 9>"$folder/lock.new"
 flock 9

@@ -24,7 +24,7 @@ export interface WorldOptions {
 
 /** Address of the controller side, of the git forge and of whatever is started with `run` and `start`. */
 export const CONTROLLER_ADDRESS = '10.77.0.1';
-const START_TIMEOUT_MS = 60_000;
+const START_TIMEOUT_MS = 90_000;
 const REPOSITORY = dirname(dirname(dirname(import.meta.dirname)));
 
 /** Boots a world and waits until every host has settled and the forge answers. Needs root. */

@@ -25,8 +25,9 @@ rm -f "$target"/etc/ssh/ssh_host_*_key* "$target/etc/hostname" "$target/etc/host
 : >"$target/etc/machine-id"
 mkdir -p "$target/nix/store" "$target/nix/var/nix/profiles" "$target/boot/loader" "$target/opt/slipway" "$target/opt/node"
 mkdir -p -m 700 "$target/root/.ssh"
-# Nothing of Debian's own housekeeping: a host must settle in well under a second.
-for unit in console-getty.service getty.target systemd-logind.service systemd-update-utmp.service \
+# Nothing of Debian's own housekeeping: a host must settle in well under a second. Path units cost an inotify instance
+# each, of which a machine has 128 by default.
+for unit in systemd-ask-password-console.path systemd-ask-password-wall.path console-getty.service getty.target systemd-logind.service systemd-update-utmp.service \
   systemd-update-utmp-runlevel.service apt-daily.timer apt-daily-upgrade.timer dpkg-db-backup.timer \
   e2scrub_all.timer e2scrub_reap.service fstrim.timer nftables.service systemd-pcrphase.service; do
   ln -sfn /dev/null "$target/etc/systemd/system/$unit"
