@@ -59,6 +59,8 @@ export const fleetConfig = z.strictObject({
   release: z.prefault(
     z.strictObject({
       branch: z._default(z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/)), 'release'),
+      /** `detached`: the source is no parent of a release, so a clone of the branch holds no editor's ciphertext. */
+      history: z._default(z.enum(['merged', 'detached']), 'merged'),
     }),
     {},
   ),

@@ -2,6 +2,7 @@
 import { readFile } from 'node:fs/promises';
 import { join, resolve } from 'node:path';
 import type { Command } from 'commander';
+import type { CommitSigning } from '../effects/git-signature.ts';
 import { defaultEvaluationLimits } from '../pipeline/evaluate-hosts.ts';
 import type { CacheSetting } from '../pipeline/plan-caches.ts';
 import { resolveRepositories } from '../pipeline/resolve-repositories.ts';
@@ -20,6 +21,11 @@ export interface RunFlags {
   readonly trustedKey?: readonly string[];
   readonly rekeyIdentity?: string;
   readonly approveGrants?: string;
+  readonly commitSigningKey?: string;
+  readonly commitSigningGpg?: string;
+  readonly allowedSigners?: string;
+  readonly rollbackTo?: string;
+  readonly testing?: string;
   readonly cache?: readonly string[];
   readonly cacheTokenFile?: string;
   readonly cachePublicKey?: readonly string[];
@@ -68,6 +74,11 @@ export function addReleaseOptions(command: Command): Command {
     .option('--server <url>', 'the Slipway server that slipway:<cache> in the flake means')
     .option('--no-deploy', 'publish, but leave the hosts alone')
     .option('--approve-grants <digest>', 'let hosts read what a refused run listed under this digest')
+    .option('--commit-signing-key <file>', 'ssh key that signs release commits, for comin and git users')
+    .option('--commit-signing-gpg <key>', 'the same by a key of the GPG keyring')
+    .option('--allowed-signers <file>', 'who must have signed the release that this one goes on top of')
+    .option('--rollback-to <serial>', 'make a new release of what release <serial> was made from')
+    .option('--testing <host>', 'release for one host alone, to the branch <release>-testing-<host>')
     .option('--allow-rollback', 'release a source that does not contain the last released one');
 }
 
@@ -105,13 +116,29 @@ export async function readRunOptions(flags: RunFlags, goal: RunGoal, io: CliIo):
 
 /** What the options of addReleaseOptions and addSecretOptions say. */
 function readReleaseOptions(flags: RunFlags, path: (name: string) => string): Partial<RunOptions> {
-  const { signingKey, rekeyIdentity, trustedKey, approveGrants } = flags;
+  const { signingKey, rekeyIdentity, trustedKey, approveGrants, allowedSigners, rollbackTo, testing } = flags;
+  const commitSigning = readCommitSigning(flags, path);
   return {
+    ...(commitSigning && { commitSigning }),
+    ...(allowedSigners !== undefined && { allowedSignersFile: path(allowedSigners) }),
+    ...(rollbackTo !== undefined && { rollbackTo: positive(rollbackTo, '--rollback-to') }),
+    ...(testing !== undefined && { testing }),
     ...(trustedKey !== undefined && { trustedKeys: trustedKey }),
     ...(signingKey !== undefined && { signingKeyFile: path(signingKey) }),
     ...(rekeyIdentity !== undefined && { rekeyIdentityFile: path(rekeyIdentity) }),
     ...(approveGrants !== undefined && { approvedGrants: approveGrants }),
   };
+}
+
+function readCommitSigning(flags: RunFlags, path: (name: string) => string): CommitSigning | undefined {
+  const { commitSigningKey, commitSigningGpg } = flags;
+  if (commitSigningKey !== undefined && commitSigningGpg !== undefined) {
+    throw new SlipwayError('invalid', 'A commit carries one signature.', {
+      next: 'Give --commit-signing-key or --commit-signing-gpg, not both.',
+    });
+  }
+  if (commitSigningGpg !== undefined) return { format: 'openpgp', keyId: commitSigningGpg };
+  return commitSigningKey === undefined ? undefined : { format: 'ssh', keyFile: path(commitSigningKey) };
 }
 
 function readCaches(flags: RunFlags, path: (name: string) => string): CacheSetting[] {

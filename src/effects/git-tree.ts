@@ -5,6 +5,7 @@ import { join } from 'node:path';
 import { randomBytes } from 'node:crypto';
 import { SlipwayError } from '../util/errors.ts';
 import { gitFailed, gitText, runGit } from './git-command.ts';
+import { type CommitSigning, signingArguments } from './git-signature.ts';
 
 export interface TreeEntry {
   /** Path from the root of the tree, with `/`. */
@@ -30,6 +31,8 @@ export interface CommitFacts {
 }
 
 export interface NewCommit {
+  /** Absent: the commit is not signed. */
+  readonly signing?: CommitSigning | undefined;
   readonly tree: string;
   /** In order; the first is what `--first-parent` follows. */
   readonly parents: readonly string[];
@@ -55,6 +58,17 @@ export async function readCommit(repository: string, commit: string): Promise<Co
   const [id = '', tree = '', parents = '', at = '0', author = '', subject = ''] = text.split('\n');
   const parentIds = parents.split(' ').filter((parent) => parent !== '');
   return { commit: id, tree, parents: parentIds, subject, committedAt: Number(at), author };
+}
+
+/** The value of a trailer of a commit's message; undefined when it has none. */
+export async function readTrailer(
+  repository: string,
+  commit: string,
+  name: string,
+): Promise<string | undefined> {
+  const format = `--format=%(trailers:key=${name},valueonly,only=true)`;
+  const text = await gitText(repository, ['show', '--no-patch', format, '--end-of-options', commit]);
+  return text === '' ? undefined : text.split('\n')[0];
 }
 
 export async function isAncestor(repository: string, older: string, newer: string): Promise<boolean> {
@@ -137,17 +151,22 @@ export async function writeFlatTree(
 export async function commitTree(repository: string, commit: NewCommit): Promise<string> {
   const date = `${Math.floor(commit.at.getTime() / 1000)} +0000`;
   const parents = commit.parents.flatMap((parent) => ['-p', parent]);
-  return await gitText(repository, ['commit-tree', ...parents, '-F', '-', commit.tree], {
-    input: commit.message,
-    env: {
-      GIT_AUTHOR_NAME: IDENTITY.name,
-      GIT_AUTHOR_EMAIL: IDENTITY.email,
-      GIT_AUTHOR_DATE: date,
-      GIT_COMMITTER_NAME: IDENTITY.name,
-      GIT_COMMITTER_EMAIL: IDENTITY.email,
-      GIT_COMMITTER_DATE: date,
+  const { settings, flags } = signingArguments(commit.signing);
+  return await gitText(
+    repository,
+    [...settings, 'commit-tree', ...flags, ...parents, '-F', '-', commit.tree],
+    {
+      input: commit.message,
+      env: {
+        GIT_AUTHOR_NAME: IDENTITY.name,
+        GIT_AUTHOR_EMAIL: IDENTITY.email,
+        GIT_AUTHOR_DATE: date,
+        GIT_COMMITTER_NAME: IDENTITY.name,
+        GIT_COMMITTER_EMAIL: IDENTITY.email,
+        GIT_COMMITTER_DATE: date,
+      },
     },
-  });
+  );
 }
 
 /** Sets a ref of the repository itself (not of a remote); undefined deletes it. */

@@ -11,6 +11,7 @@ import type { HostFacts, SourceHostFacts } from './host-facts.ts';
 import { findBlocker, type HostPlan, planFailures, planRelease } from './plan-release.ts';
 import type { ReleaseTree } from './rekey-release.ts';
 import { writeReleaseCommit } from './release-commit.ts';
+import { nextSerial } from './plan-manifest.ts';
 import type { Discovered, RunContext } from './run-context.ts';
 
 export interface CandidateRequest {
@@ -47,7 +48,7 @@ export async function buildCandidate(request: CandidateRequest, context: RunCont
 async function openRelease(
   { found, rekeyed }: CandidateRequest,
   at: Date,
-  { mirror, source, run }: RunContext,
+  { mirror, source, run, rollback, options }: RunContext,
 ): Promise<FlakeSource> {
   if (rekeyed === 'identity-needed') return source;
   const before = found.previous?.manifest;
@@ -56,7 +57,11 @@ async function openRelease(
     tree: rekeyed.tree,
     source: source.commit,
     previous: before?.commit,
-    serial: (before?.serial ?? 0) + 1,
+    base: found.base?.manifest.commit,
+    history: found.fleet.config.release.history,
+    rollback,
+    signing: options.commitSigning,
+    serial: nextSerial(found),
     run,
     at,
   });

@@ -1,6 +1,5 @@
 // From a source commit to a release that stands: the stages evaluate, rekey, build, test, cache and publish.
 import type { ReleaseManifest } from '../api/manifest.ts';
-import { parsePublicKey, publicKeyOf } from '../nix/signature.ts';
 import { isCode, SlipwayError } from '../util/errors.ts';
 import { buildCandidate, type Candidate } from './build-candidate.ts';
 import type { HostResult } from './evaluate-hosts.ts';
@@ -9,19 +8,22 @@ import { formatFlakeUrl } from './flake-source.ts';
 import type { SourceHostFacts } from './host-facts.ts';
 import type { FleetFacts } from './fleet-facts.ts';
 import { type CacheSetting, hasNewCache, manifestCaches, planCaches } from './plan-caches.ts';
-import { planManifest, sameHosts } from './plan-manifest.ts';
+import { nextSerial, planManifest, sameHosts } from './plan-manifest.ts';
 import { describePlans, planFailures, requiredFailure } from './plan-release.ts';
 import { publishRelease } from './publish-release.ts';
 import { pushClosures } from './push-closures.ts';
 import { describeSecrets, rekeyRelease, type ReleaseTree } from './rekey-release.ts';
+import { releasePlace } from './find-target.ts';
 import { assertSourceGrows, findPreviousRelease } from './release-history.ts';
+import { isRolledBack } from './rollback-release.ts';
 import type { Discovered, RunContext, Standing } from './run-context.ts';
 import type { RunEnd } from './run-end.ts';
+import { testingFleet } from './testing-fleet.ts';
 import { verifySecrets } from './verify-secrets.ts';
 
 interface Evaluated extends Discovered {
-  /** Absent when the source was released before, host by host: there is nothing to evaluate. */
-  readonly results: readonly HostResult<SourceHostFacts>[] | undefined;
+  /** Absent when the source was released before, host by host; `held` when a rollback undid it: nothing to evaluate. */
+  readonly results: readonly HostResult<SourceHostFacts>[] | 'held' | undefined;
 }
 
 /** `tips` are the branches of the remote. The first attempt answers `lost-race` when somebody else published meanwhile. */
@@ -35,6 +37,7 @@ export async function makeRelease(
     return await recorder.stage('evaluate', async () => await evaluateToplevels(context));
   const found = await recorder.stage('evaluate', async () => await evaluate(context, tips));
   const { results, previous } = found;
+  if (results === 'held') return held(found, context);
   if (results === undefined && previous) return repeated(found, previous.manifest, context);
   const rekeyed = await recorder.stage(
     'rekey',
@@ -54,20 +57,29 @@ export async function makeRelease(
 }
 
 async function evaluate(context: RunContext, tips: ReadonlyMap<string, string>): Promise<Evaluated> {
-  const { source, mirror, options, key, recorder } = context;
+  const { source, options, key, recorder } = context;
   recorder.emit({ kind: 'log', stage: 'evaluate', line: formatFlakeUrl(source) });
-  const fleet = await discoverFleet(source, context);
+  const whole = await discoverFleet(source, context);
+  const fleet = options.testing === undefined ? whole : testingFleet(whole, options.testing);
   const caches = key ? cachesOf(fleet, context) : []; // complains before work is done
-  const trusted = [...(key ? [publicKeyOf(key)] : []), ...(options.trustedKeys ?? [])];
-  const keys = trusted.length > 0 ? trusted.map(parsePublicKey) : undefined;
-  const place = { mirror, branch: fleet.config.release.branch, keys };
-  const previous = await findPreviousRelease(place, tips);
-  if (key && options.allowRollback !== true) await assertSourceGrows(mirror, previous, source.commit);
-  const found = { fleet, previous, caches };
+  const previous = await findPreviousRelease(releasePlace(fleet, context), tips);
+  const base = fleet === whole ? previous : await findPreviousRelease(releasePlace(whole, context), tips);
+  const found = { fleet, previous, base, caches };
+  if (await isHeld(found, context)) return { ...found, results: 'held' };
   if (previous && isRepeat(previous.manifest, found, context)) return { ...found, results: undefined };
   const results = await evaluateSource(source, [...fleet.hosts.keys()], context);
   assertSomeHost(results, found);
   return { ...found, results };
+}
+
+/** Refuses a source that is not newer than the last one; true when it is one that was rolled back. */
+async function isHeld({ previous }: Discovered, context: RunContext): Promise<boolean> {
+  const { key, mirror, options, source, rollback } = context;
+  const onPurpose = options.allowRollback === true || options.testing !== undefined || rollback !== undefined;
+  if (key === undefined || onPurpose) return false;
+  if (await isRolledBack(mirror, previous, source.commit)) return true;
+  await assertSourceGrows(mirror, previous, source.commit);
+  return false;
 }
 
 /** `ci eval`: the source's toplevels as they are; nothing is re-keyed, nothing compared. */
@@ -118,13 +130,23 @@ async function rekey(
     fleet: found.fleet,
     results,
     source: source.commit,
-    previous: found.previous,
+    base: found.base,
+    pool: context.rollback?.tree ?? (found.previous ?? found.base)?.manifest.tree,
     identityFile: options.rekeyIdentityFile,
     optional: options.goal === 'plan' || options.goal === 'build',
     approved: options.approvedGrants,
     onGrant: (line) => recorder.emit({ kind: 'log', stage: 'rekey', line }),
     signal,
   });
+}
+
+function held(found: Discovered, context: RunContext): Standing | RunEnd {
+  const commit = context.source.commit.slice(0, 12);
+  const manifest = found.previous?.manifest;
+  if (manifest === undefined) throw new SlipwayError('internal', 'A source is held without a release.');
+  const how = 'Push a newer commit, or release it on purpose with --allow-rollback.';
+  const note = `Nothing to do: release ${manifest.serial} rolled ${commit} back. ${how}`;
+  return standStill(found, manifest, note, context);
 }
 
 function repeated(found: Discovered, manifest: ReleaseManifest, context: RunContext): Standing {
@@ -187,6 +209,7 @@ async function publish(
     hosts: fleet.hosts,
     plans,
     previous: previous?.manifest,
+    serial: nextSerial(found),
     release: { commit: candidate.release.commit, tree: candidate.tree, source: context.source.commit },
     caches: manifestCaches(caches),
     at: candidate.at,
@@ -230,8 +253,18 @@ async function publishOnce(
   { context, attempt }: { readonly context: RunContext; readonly attempt: 'first' | 'last' },
 ): Promise<boolean> {
   const { key, mirror, options, signal } = context;
+  const signing = options.commitSigning;
   if (key === undefined) throw new SlipwayError('internal', 'A release is published without a key.');
-  const request = { mirror, remote: options.remote, key, manifest, previous, at: new Date(), signal };
+  const request = {
+    mirror,
+    remote: options.remote,
+    key,
+    manifest,
+    previous,
+    at: new Date(),
+    signing,
+    signal,
+  };
   const work = async (): Promise<boolean> => {
     try {
       await publishRelease(request);

@@ -13,15 +13,17 @@ export interface FleetSecrets {
   readonly fleet: FleetFacts;
   readonly results: readonly HostResult<SourceHostFacts>[];
   readonly source: SourceTree;
-  /** The previous release; absent when there is none. */
+  /** The release that grants are judged by; absent when there is none. */
   readonly previous?: { readonly tree: SourceTree; readonly commit: string };
+  /** The release whose ciphertexts are taken over where they are still right; default: the same. */
+  readonly pool?: SourceTree;
   /** Git directory and commit of the source, for its history. */
   readonly repository: string;
   readonly commit: string;
 }
 
 export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPlan> {
-  const { fleet, source, previous, repository, commit } = request;
+  const { fleet, source, previous, pool, repository, commit } = request;
   return await planSecrets({
     hosts: Object.fromEntries(request.results.map((result) => [result.host, secretsHost(fleet, result)])),
     sourceRoot: fleet.sourceRoot,
@@ -30,6 +32,7 @@ export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPl
     editors: fleet.config.secrets.editors,
     history: async (visit) => await visitFileHistory(repository, commit, '*.age', visit),
     ...(previous && { previous: previous.tree, base: previous.commit }),
+    ...(pool && { pool }),
   });
 }
 

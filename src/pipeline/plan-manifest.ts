@@ -1,6 +1,7 @@
 // The manifest of a release, decided from what became of each host.
 import type { FleetConfig, HostConfig } from '../api/fleet-config.ts';
 import type { ManifestHost, ReleaseManifest } from '../api/manifest.ts';
+import type { Discovered } from './run-context.ts';
 import type { HostPlan } from './plan-release.ts';
 
 export interface ManifestFacts {
@@ -9,9 +10,15 @@ export interface ManifestFacts {
   /** Plans after the build: a host whose build failed is `failed` here. */
   readonly plans: readonly HostPlan[];
   readonly previous: ReleaseManifest | undefined;
+  readonly serial: number;
   readonly release: { readonly commit: string; readonly tree: string; readonly source: string };
   readonly caches: ReleaseManifest['caches'];
   readonly at: Date;
+}
+
+/** One more than any release that this one follows: a testing release also follows the one that it goes on top of. */
+export function nextSerial(found: Pick<Discovered, 'previous' | 'base'>): number {
+  return Math.max(found.previous?.manifest.serial ?? 0, found.base?.manifest.serial ?? 0) + 1;
 }
 
 /** Every host that the release can name; one that failed keeps its last toplevel, or is left out when it has none. */
@@ -23,7 +30,7 @@ export function planManifest(facts: ManifestFacts): ReleaseManifest {
   });
   return {
     version: 1,
-    serial: (previous?.serial ?? 0) + 1,
+    serial: facts.serial,
     branch: facts.config.release.branch,
     ...facts.release,
     ...(previous && { previous: previous.commit }),

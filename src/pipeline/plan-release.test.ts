@@ -97,6 +97,7 @@ function manifestOf(
     hosts: configs(Object.fromEntries(results.map(({ host }) => [host, {}]))),
     plans: plan(results, before),
     previous: manifest(before),
+    serial: manifest(before).serial + 1,
     release: { commit: 'b'.repeat(40), tree: COMMIT, source: COMMIT },
     caches: [],
     at: new Date('2026-11-21T09:00:00Z'),

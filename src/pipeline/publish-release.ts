@@ -9,6 +9,7 @@ import {
   signedManifestBytes,
 } from '../api/manifest.ts';
 import { pushBranches } from '../effects/git-mirror.ts';
+import type { CommitSigning } from '../effects/git-signature.ts';
 import type { GitRemote } from '../effects/git-remote.ts';
 import { commitTree, writeFlatTree } from '../effects/git-tree.ts';
 import { type SecretKey, signText } from '../nix/signature.ts';
@@ -21,6 +22,7 @@ export interface PublishRequest {
   readonly manifest: ReleaseManifest;
   readonly previous: PreviousRelease | undefined;
   readonly at: Date;
+  readonly signing: CommitSigning | undefined;
   readonly signal: AbortSignal;
 }
 
@@ -45,5 +47,6 @@ async function writeManifestCommit(request: PublishRequest): Promise<string> {
   });
   const parents = previous === undefined ? [] : [previous.manifestCommit];
   const message = `Manifest of release ${manifest.serial}\n\nSlipway-Release: ${manifest.commit}\n`;
-  return await commitTree(request.mirror, { tree, parents, message, at: request.at });
+  const { at, signing } = request;
+  return await commitTree(request.mirror, { tree, parents, message, at, signing });
 }

@@ -21,7 +21,10 @@ export interface RekeyRequest {
   readonly fleet: FleetFacts;
   readonly results: readonly HostResult<SourceHostFacts>[];
   readonly source: string;
-  readonly previous: PreviousRelease | undefined;
+  /** The release that grants are judged by. */
+  readonly base: PreviousRelease | undefined;
+  /** A release's tree, whose ciphertexts are taken over where they are still right. */
+  readonly pool: string | undefined;
   readonly identityFile: string | undefined;
   /** Nothing will be published: without an identity or an approval, say so instead of failing. */
   readonly optional: boolean;
@@ -41,15 +44,15 @@ export interface ReleaseTree {
 
 /** Re-keys and writes the tree. Any problem with any secret fails the whole, with all of them named. */
 export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree | 'identity-needed'> {
-  const { source, previous } = await openTrees(request);
+  const { source, base, pool } = await openTrees(request);
   const plan = await planFleetSecrets({
     fleet: request.fleet,
     results: request.results,
     source,
     repository: request.mirror,
     commit: request.source,
-    ...(previous &&
-      request.previous && { previous: { tree: previous, commit: request.previous.manifest.commit } }),
+    ...(base && request.base && { previous: { tree: base, commit: request.base.manifest.commit } }),
+    ...(pool && { pool }),
   });
   assertNoProblems(plan.problems);
   await judgeGrants(plan, source, request);
@@ -60,7 +63,7 @@ export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree |
     const options = {
       source,
       signal: request.signal,
-      ...(previous && { previous }),
+      ...(pool && { previous: pool }),
       ...(identity && { identity }),
     };
     const secrets = await applyRekey(plan, options);
@@ -72,10 +75,16 @@ export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree |
 
 async function openTrees(
   request: RekeyRequest,
-): Promise<{ source: SourceTree; previous: SourceTree | undefined }> {
-  const { mirror, previous } = request;
+): Promise<{ source: SourceTree; base: SourceTree | undefined; pool: SourceTree | undefined }> {
+  const { mirror, base, pool } = request;
   const source = await openGitTree(mirror, request.source);
-  return { source, previous: previous && (await openGitTree(mirror, previous.manifest.tree)) };
+  const judged = base && (await openGitTree(mirror, base.manifest.tree));
+  const same = pool === base?.manifest.tree;
+  return {
+    source,
+    base: judged,
+    pool: same || pool === undefined ? judged : await openGitTree(mirror, pool),
+  };
 }
 
 async function judgeGrants(plan: SecretsPlan, source: SourceTree, request: RekeyRequest): Promise<void> {

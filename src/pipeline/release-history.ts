@@ -9,7 +9,8 @@ import {
   type ReleaseManifest,
   signedManifestBytes,
 } from '../api/manifest.ts';
-import { isAncestor, readBlobs } from '../effects/git-tree.ts';
+import { findObject, isAncestor, readBlobs } from '../effects/git-tree.ts';
+import { assertCommitSigned } from '../effects/git-signature.ts';
 import { type PublicKey, verifyText } from '../nix/signature.ts';
 import { SlipwayError } from '../util/errors.ts';
 
@@ -25,6 +26,8 @@ export interface ReleasePlace {
   readonly branch: string;
   /** Keys whose releases are continued; undefined: nothing will be published, so nothing needs to be believed. */
   readonly keys: readonly PublicKey[] | undefined;
+  /** When given, the tip must also carry an ssh signature by one of these signers. */
+  readonly allowedSignersFile?: string | undefined;
 }
 
 const MAX_SIGNATURES = 16;
@@ -39,7 +42,11 @@ export async function findPreviousRelease(
   if (release === undefined && manifestCommit === undefined) return undefined;
   if (release === undefined || manifestCommit === undefined) throw halfRelease(place.branch, release);
   const manifest = await readSignedManifest(place, manifestCommit);
-  if (manifest.branch === place.branch && manifest.commit === release) return { manifest, manifestCommit };
+  if (manifest.branch === place.branch && manifest.commit === release) {
+    if (place.allowedSignersFile !== undefined)
+      await assertCommitSigned(place.mirror, release, place.allowedSignersFile);
+    return { manifest, manifestCommit };
+  }
   throw new SlipwayError(
     'publish_conflict',
     `The tip of ${place.branch} (${short(release)}) is not the release that its manifest names (${short(manifest.commit)} of ${manifest.branch}): somebody else wrote to the branch.`,
@@ -63,6 +70,15 @@ export async function assertSourceGrows(
       facts: { source, released: previous.manifest.source },
     },
   );
+}
+
+/** The manifest of a commit of the manifest branch, or undefined when there is no such commit. */
+export async function readManifestAt(
+  place: ReleasePlace,
+  name: string,
+): Promise<ReleaseManifest | undefined> {
+  const commit = await findObject(place.mirror, `${name}^{commit}`);
+  return commit === undefined ? undefined : await readSignedManifest(place, commit);
 }
 
 async function readSignedManifest(place: ReleasePlace, commit: string): Promise<ReleaseManifest> {

@@ -7,6 +7,7 @@ import type { FleetFacts } from './fleet-facts.ts';
 import type { FlakeSource } from './flake-source.ts';
 import type { CacheSetting } from './plan-caches.ts';
 import type { PreviousRelease } from './release-history.ts';
+import type { Rollback } from './rollback-release.ts';
 import type { RunOptions } from './run-options.ts';
 import type { RunRecorder } from './run-recorder.ts';
 
@@ -20,6 +21,8 @@ export interface RunContext {
   /** Where this run's GC roots go. */
   readonly rootsFolder: string;
   readonly source: FlakeSource;
+  /** The source is that of an earlier release, on purpose. */
+  readonly rollback?: Rollback | undefined;
   /** Signs the manifest; present whenever the goal is to publish. */
   readonly key: SecretKey | undefined;
 }
@@ -28,6 +31,8 @@ export interface RunContext {
 export interface Discovered {
   readonly fleet: FleetFacts;
   readonly previous: PreviousRelease | undefined;
+  /** The release that grants are judged by, and that a testing release goes on top of: else the same as `previous`. */
+  readonly base: PreviousRelease | undefined;
   /** Where closures go; empty when nothing will be published. */
   readonly caches: readonly CacheSetting[];
 }

@@ -1,4 +1,5 @@
 // What a pipeline run is given and what it gives back. Paths and URLs in, no secrets: those are read when they are needed.
+import type { CommitSigning } from '../effects/git-signature.ts';
 import type { GitRemote } from '../effects/git-remote.ts';
 import type { NixSettings } from '../effects/nix-config.ts';
 import type { SlipwayError } from '../util/errors.ts';
@@ -31,6 +32,14 @@ export interface RunOptions {
   readonly trustedKeys?: readonly string[];
   /** Private key that the secrets on the source branch are encrypted to. */
   readonly rekeyIdentityFile?: string;
+  /** How release and manifest commits are signed, for comin and plain git users. */
+  readonly commitSigning?: CommitSigning;
+  /** OpenSSH's ALLOWED SIGNERS: who must have signed the release commit that this one goes on top of. */
+  readonly allowedSignersFile?: string;
+  /** Serial of the release to go back to: its source is released again, as a new release. */
+  readonly rollbackTo?: number;
+  /** Release for this host alone, to the branch `<release>-testing-<host>`. */
+  readonly testing?: string;
   /** Digest of the grants that the operator looked at and approved. */
   readonly approvedGrants?: string;
   readonly caches?: readonly CacheSetting[];

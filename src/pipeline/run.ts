@@ -12,6 +12,7 @@ import { asSlipwayError, SlipwayError } from '../util/errors.ts';
 import { deployHosts } from './deploy-hosts.ts';
 import { fetchToplevels } from './fetch-toplevels.ts';
 import { fetchSource, fetchTips } from './fetch-source.ts';
+import { findTarget } from './find-target.ts';
 import { makeRelease } from './make-release.ts';
 import { planWaves } from './plan-waves.ts';
 import type { RunContext, Standing } from './run-context.ts';
@@ -74,12 +75,12 @@ async function runStages(
   });
   const { mirror, roots } = workspace;
   const fetched = await fetchSource(mirror, options, signal);
-  const { source } = fetched;
+  const nix = openNix(nixSettings(options));
+  const given = { run, options, recorder, signal, nix, mirror, rootsFolder: join(roots, run), key };
+  const context = await findTarget({ ...given, source: fetched.source }, fetched.tips);
+  const { source } = context;
   const { reason, sourceBranch: branch } = options;
   recorder.emit({ kind: 'run-started', run, source: source.commit, branch, reason });
-  const nix = openNix(nixSettings(options));
-  const rootsFolder = join(roots, run);
-  const context = { run, options, recorder, signal, nix, mirror, rootsFolder, source, key };
   const standing = await releaseWithRetry(context, fetched.tips);
   return 'fleet' in standing ? await rollOut(standing, context) : standing;
 }

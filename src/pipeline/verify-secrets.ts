@@ -32,6 +32,7 @@ export async function verifySecrets(request: VerifyRequest): Promise<void> {
     hostKeys: Object.fromEntries([...hosts].map(([host, settings]) => [host, publicKeys(settings)])),
     editors: config.secrets.editors,
     uses: found.uses,
+    evaluated: new Set(request.results.flatMap((result) => (result.ok ? [result.host] : []))),
   });
   assertNoProblems([...found.problems, ...wrong]);
 }

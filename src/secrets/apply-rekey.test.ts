@@ -88,7 +88,15 @@ test('verifyRelease() and verifyUnreadable() find nothing wrong with what applyR
   const outcome = await release(makeRequest(files, keys, uses));
   const tree = memoryTree(releaseTree(files, outcome.changes));
   const used = Object.entries(uses).flatMap(([host, paths]) => paths.map((path) => ({ host, path })));
-  assert.deepEqual(await verifyRelease({ tree, hostKeys, uses: used, editors: [editor.publicKey] }), []);
+  const evaluated = new Set(Object.keys(uses));
+  const facts = { tree, hostKeys, evaluated, editors: [editor.publicKey] };
+  assert.deepEqual(await verifyRelease({ ...facts, uses: used }), []);
+  const fewer = used.filter(({ host }) => host !== 'web2');
+  const wrong = await verifyRelease({ ...facts, uses: fewer });
+  assert.deepEqual(
+    wrong.map(({ code, host, path }) => [code, host, path]),
+    [['release_unused', 'web2', 'secrets/shared.age']],
+  );
   assert.deepEqual(await verifyUnreadable(tree, outcome.record, { identity: rekeyer.identity }), []);
   const readable = await verifyUnreadable(tree, outcome.record, { identity: keys.web2.identity });
   assert.deepEqual(

@@ -3,22 +3,17 @@
 import { removeArmor, isArmored } from '../age/age-header.ts';
 import { findPolicyProblems, type GrantFacts, type PolicyFile } from './grant-plan.ts';
 import { keyFingerprint } from './key-fingerprint.ts';
-import type { RekeyPlan, SourceFact } from './rekey-plan.ts';
+import type { RekeyPlan } from './rekey-plan.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import { NO_POLICY, parsePolicy, POLICY_PATH } from './secrets-policy.ts';
 import type { SecretsRecord } from './secrets-record.ts';
 import type { SecretsRequest } from './secrets-request.ts';
 import { sha256Hex, type SourceTree } from './source-tree.ts';
 
-export interface GrantInputs {
-  readonly plan: RekeyPlan;
-  readonly record: SecretsRecord | undefined;
-  readonly sources: ReadonlyMap<string, SourceFact>;
-}
-
 export async function gatherGrants(
   request: SecretsRequest,
-  { plan, record }: GrantInputs,
+  plan: RekeyPlan,
+  record: SecretsRecord | undefined,
 ): Promise<{ facts: GrantFacts; problems: readonly SecretProblem[] }> {
   const own = await readPolicy(request.source);
   // Without an earlier release with secrets there is nothing to protect yet: the first one brings its own policy.
@@ -33,7 +28,7 @@ export async function gatherGrants(
     editors: [...new Set((request.editors ?? []).map(keyFingerprint))],
     rekeyers: plan.rekeyers.map((one) => one.fingerprint),
     approvers: base.file.policy.approvers?.map(keyFingerprint) ?? record?.editors ?? [],
-    origins: record === undefined ? new Map() : await findOrigins(request, plan),
+    origins: record === undefined ? new Map() : await findOrigins(request, plan, record),
   };
   const problems = [own, base].flatMap((one) => one.problem ?? []);
   return { facts, problems: [...new Set([...problems, ...findPolicyProblems(facts)])] };
@@ -64,10 +59,12 @@ function tagsOf(request: SecretsRequest): Record<string, readonly string[]> {
 async function findOrigins(
   request: SecretsRequest,
   plan: RekeyPlan,
+  record: SecretsRecord,
 ): Promise<ReadonlyMap<string, readonly string[]>> {
   const { history, source } = request;
+  const before = new Map(record.secrets.map((secret) => [secret.path, secret.sourceSha256]));
   const changed = plan.items.filter(
-    (item) => item.action === 'rekey' && item.sourceSha256 !== item.previous?.sourceSha256,
+    (item) => item.action !== 'keep' && item.sourceSha256 !== before.get(item.path),
   );
   if (history === undefined || changed.length === 0) return new Map();
   const files = await source.read(changed.map((item) => item.path));

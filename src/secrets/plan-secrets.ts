@@ -32,8 +32,9 @@ export interface SecretsPlan extends RekeyPlan {
 export async function planSecrets(request: SecretsRequest): Promise<SecretsPlan> {
   const { record, problem } = await readRecord(request.previous);
   const recipients = parseRekeyers(request.rekeyers ?? []);
-  const { plan, sources, problems } = await planFiles(request, record ?? EMPTY_RECORD, recipients.keys);
-  const facts = await gatherGrants(request, { plan, record, sources });
+  const taken = request.pool === undefined ? record : (await readRecord(request.pool)).record;
+  const { plan, problems } = await planFiles(request, taken ?? EMPTY_RECORD, recipients.keys);
+  const facts = await gatherGrants(request, plan, record);
   const wrong = [...(problem ? [problem] : []), ...problems, ...recipients.problems, ...facts.problems];
   const { editors, tags } = facts.facts;
   return { ...plan, grants: planGrants(facts.facts), editors, tags, problems: wrong };
@@ -41,7 +42,6 @@ export async function planSecrets(request: SecretsRequest): Promise<SecretsPlan>
 
 interface PlannedFiles {
   readonly plan: RekeyPlan;
-  readonly sources: ReadonlyMap<string, SourceFact>;
   readonly problems: readonly SecretProblem[];
 }
 
@@ -69,13 +69,13 @@ async function planFiles(
     sourcePaths: request.source.paths,
     previousRecord,
     previousFiles: await readFiles(
-      request.previous,
+      request.pool ?? request.previous,
       previousRecord.secrets.map((secret) => secret.path),
     ),
     staleHosts,
     rekeyers,
   });
-  return { plan, sources, problems: [...found.problems, ...recipients.problems, ...plan.problems] };
+  return { plan, problems: [...found.problems, ...recipients.problems, ...plan.problems] };
 }
 
 function evaluatedSecrets(request: SecretsRequest): Record<string, HostSecrets> {

@@ -21,6 +21,7 @@ export type SecretProblemCode =
   | 'rekeyer_unusable'
   | 'release_recipients_wrong'
   | 'release_unmanaged'
+  | 'release_unused'
   | 'release_file_missing'
   | 'release_file_differs'
   | 'record_wrong'

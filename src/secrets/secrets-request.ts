@@ -15,8 +15,10 @@ export interface SecretsRequest {
   /** Store path of the evaluated source's root. */
   readonly sourceRoot: string;
   readonly source: SourceTree;
-  /** The previous release's tree. The caller vouches for it (its signed manifest): it is reused as it is. */
+  /** The previous release's tree, by which grants are judged. The caller vouches for it: its manifest is signed. */
   readonly previous?: SourceTree;
+  /** A release's tree, whose ciphertexts are taken over where they are still right; default: the previous release's. */
+  readonly pool?: SourceTree;
   /** Commit of the previous release: an approval of grants holds on top of it alone. */
   readonly base?: string;
   /** Public keys of the re-keyers (`slipway.secrets.rekeyer`), if configured. */

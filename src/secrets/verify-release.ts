@@ -24,6 +24,8 @@ export interface ReleaseFacts {
   readonly editors?: readonly string[];
   /** Which host uses which file, when the release was evaluated: all must be in the record, for that host. */
   readonly uses?: readonly { readonly host: string; readonly path: string }[];
+  /** Hosts of which `uses` says everything: what they do not use, they must not be able to read either. */
+  readonly evaluated?: ReadonlySet<string>;
 }
 
 /** Everything that is wrong with the secrets of a release tree; empty when it may be published. */
@@ -46,6 +48,7 @@ export async function verifyRelease(facts: ReleaseFacts): Promise<readonly Secre
     ),
     ...findUnmanaged(facts.tree, secrets),
     ...findUncovered(facts.uses ?? [], secrets),
+    ...findUnused(facts, secrets),
   ];
 }
 
@@ -147,6 +150,26 @@ function findUncovered(
     message: `${host} uses ${path}, which the release does not encrypt for it.`,
     next: 'Make the release again: the configuration changed after it was planned.',
   }));
+}
+
+/** A flake can look at its own commit, so the release may evaluate to another set than its source did. */
+function findUnused(facts: ReleaseFacts, secrets: readonly RecordedSecret[]): SecretProblem[] {
+  const used = new Set((facts.uses ?? []).map(({ host, path }) => `${host} ${path}`));
+  return secrets.flatMap(({ path, hosts }) =>
+    hosts
+      .filter((host) => facts.evaluated?.has(host) === true && !used.has(`${host} ${path}`))
+      .map((host) => unused(host, path)),
+  );
+}
+
+function unused(host: string, path: string): SecretProblem {
+  return {
+    code: 'release_unused',
+    host,
+    path,
+    message: `${host} can read ${path} in the release, but the release's own configuration does not use it.`,
+    next: 'The configuration must not depend on its commit (self.rev); or something changed it after it was planned.',
+  };
 }
 
 function missing(path: string): SecretProblem {

@@ -1,12 +1,13 @@
 // No commit grants itself a secret: the pipeline stops at every increase, prints it, and goes on only for who may approve
 // exactly that. On real git, nix, age and ssh signatures.
 import assert from 'node:assert/strict';
-import { readFile, writeFile } from 'node:fs/promises';
+import { readFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import { after, before, test } from 'node:test';
 import { ERROR_CODES } from '../../src/util/errors.ts';
 import { openWorld, type World } from './lab/world.ts';
-import { openScene, type PipelineScene, type SceneRun } from './pipeline-scene.ts';
+import type { SceneRun } from './pipeline-scene.ts';
+import { openSecretScene, type SecretScene } from './secrets-scene.ts';
 
 let world: World;
 before(async () => {
@@ -16,84 +17,8 @@ after(async () => {
   await world[Symbol.asyncDispose]();
 });
 
-/** A scene with secrets: `db` for host a, `hello` for host b; released once. */
-class SecretScene {
-  readonly scene: PipelineScene;
-  readonly folder: string;
-  readonly keys = new Map<string, string>();
-
-  constructor(scene: PipelineScene) {
-    this.scene = scene;
-    this.folder = join(scene.checkout, '..');
-  }
-
-  async fill(): Promise<void> {
-    for (const name of ['a', 'b', 'c', 'editor', 'other-editor', 'rekey']) await this.keygen(name);
-    await this.seal('secrets/db.age', 'the database password');
-    await this.seal('secrets/hello.age', 'hello');
-    this.use({ a: ['db'], b: ['hello'] });
-    await this.scene.push('Secrets');
-    const first = await this.release();
-    assert.equal(first.finished.outcome, 'done', JSON.stringify(first.problems));
-  }
-
-  async keygen(name: string): Promise<string> {
-    const file = this.key(name);
-    await world.runText(['rm', '-f', file]);
-    await world.runText(['ssh-keygen', '-q', '-t', 'ed25519', '-N', '', '-C', name, '-f', file]);
-    this.keys.set(name, (await readFile(`${file}.pub`, 'utf8')).trim());
-    return file;
-  }
-
-  key(name: string): string {
-    return join(this.folder, `${name}.key`);
-  }
-
-  publicKey(name: string): string {
-    return this.keys.get(name) ?? '';
-  }
-
-  async seal(path: string, text: string): Promise<void> {
-    const readers = ['editor', 'rekey'].flatMap((name) => ['-r', this.publicKey(name)]);
-    await this.scene.write(path, '');
-    const output = join(this.scene.checkout, path);
-    await world.runText(['age', '-e', ...readers, '-o', output], { input: text });
-  }
-
-  /** Says which host uses which files of secrets/, and who the hosts and editors are. */
-  use(uses: Readonly<Record<string, readonly string[]>>, editors: readonly string[] = ['editor']): void {
-    const { fleet } = this.scene;
-    for (const host of ['a', 'b', 'c']) {
-      const files = (uses[host] ?? []).map((name) => [name, `secrets/${name}.age`] as const);
-      fleet.hosts[host] = { secrets: Object.fromEntries(files) };
-    }
-    fleet.slipway = {
-      hosts: Object.fromEntries(
-        ['a', 'b', 'c'].map((host) => [host, { publicKey: this.publicKey(host), tags: [`only-${host}`] }]),
-      ),
-      secrets: {
-        editors: editors.map((name) => this.publicKey(name)),
-        rekeyer: this.publicKey('rekey'),
-      },
-    };
-  }
-
-  async release(...args: readonly string[]): Promise<SceneRun> {
-    return await this.scene.release('--rekey-identity', this.key('rekey'), ...args);
-  }
-
-  /** Signs the grants of the checkout as `slipway secrets approve` does. */
-  async approve(name: string): Promise<{ code: number; stderr: string }> {
-    await this.scene.git('fetch', '--quiet', 'origin');
-    const args = ['secrets', 'approve', '--repository', '.', '--key', this.key(name)];
-    return await world.slipway(args, { cwd: this.scene.checkout });
-  }
-}
-
 async function open(): Promise<SecretScene> {
-  const made = new SecretScene(await openScene(world));
-  await made.fill();
-  return made;
+  return await openSecretScene(world);
 }
 
 function digestOf(run: SceneRun): string {
@@ -120,10 +45,7 @@ test('ci run stops at a grant that nobody approved, prints it, and publishes not
   assert.equal(wrong.code, ERROR_CODES.secrets_failed.exit);
   const approved = await fleet.release('--approve-grants', digestOf(stopped));
   assert.equal(approved.finished.outcome, 'done', JSON.stringify(approved.problems));
-  const file = await world.run(['git', '-C', fleet.scene.remote.path, 'show', 'release:secrets/db.age']);
-  await writeFile(join(fleet.folder, 'db.age'), file.stdout);
-  const argv = ['age', '-d', '-i', fleet.key('b'), join(fleet.folder, 'db.age')];
-  assert.equal(await world.runText(argv), 'the database password');
+  assert.equal(await fleet.open('release', 'secrets/db.age', 'b'), 'the database password');
 });
 
 test('ci run goes on with the signature of an editor over exactly these grants, and of nobody else', async () => {
