@@ -28,11 +28,17 @@ export async function resolveRepositories(request: RepositoryRequest): Promise<R
   if (named.kind !== 'local')
     return { source: named, remote: given ?? named, sourceBranch: request.sourceBranch ?? 'main' };
   const local = await readLocalRepository(named.url);
-  const sourceBranch = request.sourceBranch ?? local.branch ?? 'HEAD';
+  const sourceBranch = request.sourceBranch ?? checkedOutBranch(local);
   await assertUsable(named.url, local, sourceBranch, request.allowDirty === true);
   const source = { ...named, url: local.workTree ?? local.gitDirectory };
   const origin = local.originUrl === undefined ? undefined : parseGitRemote(local.originUrl, access);
   return { source, remote: given ?? origin ?? source, sourceBranch };
+}
+
+/** A bare repository's HEAD may name a branch that nobody pushed; `main` is then the better guess. */
+function checkedOutBranch(local: LocalRepository): string {
+  if (local.workTree === undefined && local.head === undefined) return 'main';
+  return local.branch ?? 'HEAD';
 }
 
 async function assertUsable(
@@ -45,10 +51,10 @@ async function assertUsable(
     throw new SlipwayError('repository_unusable', `${path} is a shallow clone: its history is cut off.`, {
       next: 'Fetch it whole (git fetch --unshallow; GitHub: fetch-depth: 0; GitLab: GIT_DEPTH: "0"), or give the URL.',
     });
+  if (local.workTree === undefined || (branch !== 'HEAD' && branch !== local.branch)) return;
   if (local.head === undefined)
     throw new SlipwayError('repository_unusable', `${path} has no commit yet.`, {
       next: 'Commit the flake: a release is made from a commit.',
     });
-  const checkedOut = branch === 'HEAD' || branch === local.branch;
-  if (local.workTree !== undefined && checkedOut && !allowDirty) await assertClean(local.workTree);
+  if (!allowDirty) await assertClean(local.workTree);
 }
