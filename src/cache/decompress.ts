@@ -1,17 +1,20 @@
 // The body of an upload as the client compressed it, turned back into plain bytes while it arrives.
-// Memory is bounded by the decoder's window (128 MiB at most for zstd, 8 MiB for what Nix writes), whatever the size.
+// Memory is bounded by the decoder's window (128 MiB at most for zstd, 64 MiB for xz, 8 MiB for what Nix writes of either),
+// whatever the size. What comes out is bounded by the NAR parser behind it.
 import { Readable, pipeline } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
 import { SlipwayError, messageOf } from '../util/errors.ts';
 import { decodeFrame } from './frame-codec.ts';
+import { decompressXz } from './xz-pool.ts';
 import { ZstdFrameSplitter, type FramePart } from './zstd-frames.ts';
 
-export type UploadCompression = 'none' | 'zstd';
+export type UploadCompression = 'none' | 'zstd' | 'xz';
 
 /** How an upload is compressed, by the ending of its file name after `.nar`. What we cannot read is `invalid`. */
 export function uploadCompression(suffix: string): UploadCompression {
   if (suffix === '') return 'none';
   if (suffix === '.zst') return 'zstd';
+  if (suffix === '.xz') return 'xz';
   throw new SlipwayError('invalid', `This cache does not take NARs compressed as "${suffix.slice(1)}".`, {
     next: 'Add ?compression=zstd to the URL of the cache: nix copy --to "http://…/<cache>?compression=zstd" …',
   });
@@ -27,7 +30,8 @@ export function decompressed(
   body: AsyncIterable<Buffer>,
   compression: UploadCompression,
 ): AsyncIterable<Buffer> {
-  return compression === 'none' ? body : decompressZstd(body);
+  if (compression === 'none') return body;
+  return compression === 'zstd' ? decompressZstd(body) : decompressXz(body);
 }
 
 async function* decompressZstd(body: AsyncIterable<Buffer>): AsyncIterable<Buffer> {

@@ -28,14 +28,20 @@ export class Semaphore {
   }
 
   async run<T>(work: () => Promise<T>): Promise<T> {
+    using _turn = await this.acquire();
+    return await work();
+  }
+
+  /** A turn that lasts until it is disposed of, for work that is no single call. */
+  async acquire(): Promise<Disposable> {
     if (this.#free > 0) this.#free--;
     else await new Promise<void>((resolve) => this.#waiting.push(resolve));
-    try {
-      return await work();
-    } finally {
-      const next = this.#waiting.shift();
-      if (next === undefined) this.#free++;
-      else next();
-    }
+    return { [Symbol.dispose]: () => this.#release() };
+  }
+
+  #release(): void {
+    const next = this.#waiting.shift();
+    if (next === undefined) this.#free++;
+    else next();
   }
 }

@@ -44,7 +44,7 @@ test('nix copy --to pushes a closure once: the second time nothing is uploaded',
 
 test('nix copy --to uploads every kind of compression that is taken, and explains the others', async () => {
   const other = makeNixClient(folder.path, 'compressions', await issueToken(server, 'write:main'));
-  for (const compression of ['none', 'zstd']) {
+  for (const compression of ['none', 'zstd', 'xz']) {
     const { dependency } = await buildPaths(writer, compression);
     const url = `${main}?compression=${compression}`;
     await ok(other.run('nix', 'copy', '--store', writer.store, '--to', url, dependency));
