@@ -20,6 +20,7 @@ here=${0%/*}
 . "$here/lib/state.sh"
 . "$here/lib/system.sh"
 . "$here/lib/checks.sh"
+. "$here/lib/secrets.sh"
 . "$here/lib/trial.sh"
 . "$here/lib/rollback.sh"
 

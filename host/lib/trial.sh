@@ -71,31 +71,6 @@ guard() {
   said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"
 }
 
-# check_secrets: asks the new toplevel, before it is activated, whether this host can do what activation will
-# need. `slipway/pre-activate` is any such check of the toplevel's own; `slipway/secrets` lists age files, one a
-# line, that the host's ssh key must open.
-check_secrets() {
-  local file failed=0
-  if [ -x "$TOPLEVEL/slipway/pre-activate" ]; then
-    timeout 60 "$TOPLEVEL/slipway/pre-activate" "$TOPLEVEL" 9>&- || return 1
-  fi
-  [ -r "$TOPLEVEL/slipway/secrets" ] || return 0
-  while read -r file; do
-    [ -n "$file" ] || continue
-    opens_here "$file" || { echo "This host cannot decrypt $file."; failed=1; }
-  done <"$TOPLEVEL/slipway/secrets"
-  return $failed
-}
-
-# opens_here FILE: the plaintext goes nowhere.
-opens_here() {
-  local key
-  for key in /etc/ssh/ssh_host_ed25519_key /etc/ssh/ssh_host_rsa_key; do
-    if [ -r "$key" ] && age --decrypt --identity "$key" "$1" >/dev/null 2>&1 </dev/null; then return 0; fi
-  done
-  return 1
-}
-
 # activate: `switch-to-configuration test`; the exit codes are those of NixOS' switch-to-configuration.
 activate() {
   set_phase ACTIVATING || refuse disk-full "The state in $STATE_ROOT cannot be written."

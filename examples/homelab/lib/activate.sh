@@ -20,25 +20,22 @@ install_secrets() {
   grep -q ' /run/agenix.d ramfs' /proc/mounts || mount -t ramfs none /run/agenix.d -o nodev,nosuid,mode=0751
   mkdir -p "/run/agenix.d/$generation"
   chmod 0751 "/run/agenix.d/$generation"
-  while read -r name file path mode owner group; do
-    [ -n "$name" ] || continue
-    echo "[agenix] decrypting secret '$name' from '$file' to '/run/agenix.d/$generation/$name'..."
-    install_secret "/run/agenix.d/$generation/$name" || ok=1
-    [ "$path" = "/run/agenix/$name" ] || { mkdir -p "$(dirname "$path")" && ln -sfn "/run/agenix/$name" "$path"; }
-  done <@out@/etc/agenix-secrets
+  keys=
+  for identity in @identities@; do
+    if [ -r "$identity" ] && [ -s "$identity" ]; then keys="$keys -i $identity"; fi
+  done
+  echo '[agenix] decrypting secrets...'
+  @installSecrets@
   echo "[agenix] symlinking new secrets to /run/agenix (generation $generation)..."
   ln -sfn "/run/agenix.d/$generation" /run/agenix
   [ "$generation" -le 1 ] || rm -rf "/run/agenix.d/$((generation - 1))"
   return $ok
 }
 
-install_secret() {
-  keys=
-  for identity in @identities@; do
-    if [ -r "$identity" ] && [ -s "$identity" ]; then keys="$keys -i $identity"; fi
-  done
-  (umask u=r,g=,o= && age --decrypt $keys -o "$1.tmp" "$file") && chmod "$mode" "$1.tmp" \
-    && chown "$owner:$group" "$1.tmp" && mv -f "$1.tmp" "$1"
+# finish_secret TARGET PATH MODE OWNER:GROUP: what age has written to TARGET.tmp becomes the secret.
+finish_secret() {
+  chmod "$3" "$1.tmp" && chown "$4" "$1.tmp" && mv -f "$1.tmp" "$1" || return 1
+  [ "$2" = "/run/agenix/${1##*/}" ] || { mkdir -p "$(dirname "$2")" && ln -sfn "/run/agenix/${1##*/}" "$2"; }
 }
 
 # setup-etc: /etc/static is the toplevel's etc; each of its files gets a link; links into the old one that now lead

@@ -19,7 +19,6 @@ $b mkdir -p $out/bin $units/multi-user.target.wants $out/etc/slipway $out/kernel
 $b ln -s $systemPath $out/sw
 
 printf '%s\n' "$hostName" >$out/etc/hostname
-printf '%s' "$secrets" >$out/etc/agenix-secrets
 printf 'x86_64-linux' >$out/system
 printf '26.05.homelab' >$out/nixos-version
 printf 'systemd 2' >$out/init-interface-version
@@ -86,8 +85,14 @@ activation_break=none
 for word in activation hang; do if broken $word; then activation_break=$word; fi; done
 boot_break=none
 if broken boot-loader; then boot_break=boot-loader; fi
+# The paths of the ciphertexts stand in the activation script, as agenix writes them.
+printf '%s' "$secrets" | while read -r name file path mode owner group; do
+  target="/run/agenix.d/\$generation/$name"
+  echo "echo \"decrypting '$file' to '$target'...\""
+  echo "(umask u=r,g=,o=; age --decrypt \$keys -o \"$target.tmp\" \"$file\") && finish_secret \"$target\" $path $mode $owner:$group || ok=1"
+done >install-secrets
 install_script() {
-  $b sed -e "s|@out@|$out|g" -e "s|@busybox@|$busybox|g" -e "s|@identities@|$identities|g" -e "s|@break@|$3|g" $1 >$2
+  $b sed -e '/@installSecrets@/{r install-secrets' -e 'd}' -e "s|@out@|$out|g" -e "s|@busybox@|$busybox|g" -e "s|@identities@|$identities|g" -e "s|@break@|$3|g" $1 >$2
   $b chmod +x $2
 }
 install_script $activate $out/activate $activation_break
