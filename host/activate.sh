@@ -13,12 +13,13 @@
 #   recover               at boot or agent start: resolve whatever was interrupted, and wait for it
 #   check DIR             whether this host can decrypt what the new system needs
 #   list                  the states of all deploys on record
-#   facts [TOPLEVEL] | generations | quarantined | forgive TOPLEVEL
+#   facts [TOPLEVEL [PROFILE USER]] | generations [PROFILE USER] | quarantined | forgive TOPLEVEL
 set -u
 umask 022
 here=${0%/*}
 . "$here/lib/state.sh"
 . "$here/lib/system.sh"
+. "$here/lib/profile.sh"
 . "$here/lib/checks.sh"
 . "$here/lib/secrets.sh"
 . "$here/lib/trial.sh"
@@ -29,11 +30,11 @@ KEEP_DEPLOYS=30
 main() {
   local command=${1:-} folder=${2:-}
   [ $# -eq 0 ] || shift
-  PREVIOUS='' DIR='' ID=''
+  PREVIOUS='' DIR='' ID='' KIND=system PROFILE=$SYSTEM_PROFILE RUN_AS=root
   use_path
   case $command in
   facts) print_facts "$@" </dev/null ;;
-  generations) print_generations </dev/null ;;
+  generations) ASKED_PROFILE=${1:-} RUN_AS=${2:-root} && use_profile && print_generations </dev/null ;;
   quarantined) [ ! -r "$STATE_ROOT/quarantine" ] || cat "$STATE_ROOT/quarantine" ;;
   forgive) quarantine_set "$1" ;;
   list) list_deploys </dev/null ;;
@@ -61,7 +62,7 @@ start_deploy() {
   keep_ballast || die "There is no room for the state of a deploy in $STATE_ROOT."
   sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR"
   trap state_line EXIT
-  PREVIOUS=$(running_system)
+  PREVIOUS=$(active)
   use_path
   set_phase PREPARED
   refusal=$(find_refusal "${1:-}") || refuse "${refusal%% *}" "${refusal#* }"
@@ -77,6 +78,7 @@ find_refusal() {
   local hostname why
   nix-store --check-validity "$TOPLEVEL" 2>/dev/null </dev/null ||
     { echo "toplevel-missing $TOPLEVEL is not in this host's store."; return 1; }
+  [ "$KIND" = system ] || { find_profile_refusal "$@"; return; }
   [ -e "$TOPLEVEL/nixos-version" ] || { echo "not-a-toplevel $TOPLEVEL has no nixos-version."; return 1; }
   [ -x "$TOPLEVEL/bin/switch-to-configuration" ] ||
     { echo "not-a-toplevel $TOPLEVEL has no bin/switch-to-configuration."; return 1; }
@@ -88,6 +90,16 @@ find_refusal() {
     { echo "wrong-host The system is for host $hostname, this machine is $(uname -n)."; return 1; }
   why=$(quarantine_reason "$TOPLEVEL")
   [ -z "$why" ] || { echo "quarantined This system failed here before ($why)."; return 1; }
+}
+
+find_profile_refusal() {
+  local why
+  [ -x "$TOPLEVEL/deploy-rs-activate" ] ||
+    { echo "not-activatable $TOPLEVEL has no deploy-rs-activate."; return 1; }
+  id -u "$RUN_AS" >/dev/null 2>&1 || { echo "no-such-user The profile is for user $RUN_AS, whom this host does not know."; return 1; }
+  [ "${1:-}" != --force ] || return 0
+  why=$(quarantine_reason "$TOPLEVEL")
+  [ -z "$why" ] || { echo "quarantined This profile failed here before ($why)."; return 1; }
 }
 
 # launch: the dead-man first, then the runner. systemd starts the dead-man's service at once when the runner's unit
@@ -112,7 +124,12 @@ deadman_deploy() {
 
 # run_switch DIR TOPLEVEL ACTION RESULT: the inside of a slipway-switch unit.
 run_switch() {
-  "$2/bin/switch-to-configuration" "$3" </dev/null
+  load "$1" || die "No deploy in $1."
+  case $KIND-$3 in
+  system-*) "$2/bin/switch-to-configuration" "$3" </dev/null ;;
+  profile-test) switch_profile "$2" ;;
+  *) true ;; # a profile has no boot default
+  esac
   echo $? >"$4.new"
   mv -f "$4.new" "$4"
 }

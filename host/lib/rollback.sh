@@ -6,14 +6,19 @@ roll_back() {
   set_phase ROLLING_BACK "$1" "$2"
   is_own_fault "$1" && quarantine_set "$TOPLEVEL" "$1"
   systemctl stop "slipway-switch-$ID-*.service" 2>/dev/null
-  if [ "$1" = conflict ] && [ "$(running_system)" != "$TOPLEVEL" ]; then
+  if [ "$1" = conflict ] && [ "$(active)" != "$TOPLEVEL" ]; then
     # Somebody else's system runs now: theirs to keep, ours is gone.
     judge_health failing
     set_phase ROLLED_BACK
     return
   fi
+  if [ "$OPERATION" = boot ]; then # nothing was activated, so nothing is to be activated again
+    judge_health failing
+    set_phase "${AFTER_ROLLBACK:-ROLLED_BACK}"
+    return
+  fi
   activate_previous || activate_previous
-  if [ "$(running_system)" != "$PREVIOUS" ] || [ "$SWITCH_EXIT" = -1 ]; then
+  if [ "$(active)" != "$PREVIOUS" ] || [ "$SWITCH_EXIT" = -1 ]; then
     HEALTHY=unknown
     set_phase ROLLBACK_FAILED "$1" "$DETAIL Activating $PREVIOUS again failed (exit $SWITCH_EXIT); see rollback.log."
     return
@@ -59,6 +64,7 @@ revert_profile() {
   local old made
   old=$(first_line "$DIR/baseline/generation") made=$(profile_generation)
   AFTER_ROLLBACK=''
+  [ "$KIND" = system ] || return 0 # goes back together with its script
   [ "$made" != "$old" ] || return 0 # nothing was set, so the boot loader was not asked either
   if [ "$old" -gt 0 ]; then
     in_profile --switch-generation "$old"
@@ -89,19 +95,19 @@ resolve() {
 }
 
 resolve_commit() {
-  if [ "$(running_system)" = "$TOPLEVEL" ]; then
+  if [ "$(active)" = "$TOPLEVEL" ]; then
     commit_now || roll_back "$COMMIT_FAILURE" "$COMMIT_DETAIL"
   else
     revert_profile
     judge_health failing
-    set_phase "${AFTER_ROLLBACK:-ROLLED_BACK}" rebooted-in-commit 'The host went down while the trial was made permanent.'
+    set_phase "${AFTER_ROLLBACK:-ROLLED_BACK}" rebooted-in-commit 'It was interrupted while the system was made permanent.'
   fi
 }
 
 resolve_trial() {
-  if [ "$(boot_id)" = "$(first_line "$DIR/baseline/boot-id")" ]; then
+  if [ "$KIND" = profile ] || [ "$(boot_id)" = "$(first_line "$DIR/baseline/boot-id")" ]; then
     roll_back "${REASON:-runner-died}" "${DETAIL:-The runner died in $PHASE.}"
-  elif [ "$(running_system)" = "$TOPLEVEL" ]; then
+  elif [ "$(active)" = "$TOPLEVEL" ]; then
     roll_back "${REASON:-rebooted-in-trial}" 'The host went down in the trial and came back on the new system.'
   else
     [ -n "$REASON" ] || { REASON=rebooted-in-trial DETAIL='The host went down during the trial and booted its old system.'; }

@@ -5,7 +5,6 @@
 STATE_ROOT=/var/lib/slipway
 RUN_ROOT=/run/slipway
 GC_ROOTS=/nix/var/nix/gcroots/slipway
-PROFILE=/nix/var/nix/profiles/system
 SWITCH_LOCK=/run/nixos/switch-to-configuration.lock
 
 # Centiseconds of a clock that nobody can set back; no process is started for it.
@@ -43,11 +42,13 @@ load() {
   DIR=${1%/}
   ID=${DIR##*/}
   ORIGIN='' TOPLEVEL='' TOKEN_HASH='' TARGET_GENERATION=0
+  OPERATION=trial AUTO_ROLLBACK=yes ASKED_PROFILE='' RUN_AS=root
   LOCK_TIMEOUT=120 ACTIVATION_TIMEOUT=240 HEALTH_TIMEOUT=120 HEALTH_STABLE=5
   CONFIRM_TIMEOUT=30 COMMIT_TIMEOUT=120 ROLLBACK_TIMEOUT=240
   [ -r "$DIR/intent.json" ] || return 1
   json_fields "$DIR/intent.json" intent_field
   [ -n "$TOPLEVEL" ] || return 1
+  use_profile
   load_state
 }
 
@@ -62,6 +63,10 @@ intent_field() {
   origin) ORIGIN=$2 ;;
   tokenHash) TOKEN_HASH=$2 ;;
   generation) TARGET_GENERATION=$(number "$2" 0) ;;
+  operation) OPERATION=$2 ;;
+  autoRollback) AUTO_ROLLBACK=$2 ;;
+  profile) ASKED_PROFILE=$2 ;;
+  user) RUN_AS=$2 ;;
   lockTimeout) LOCK_TIMEOUT=$(number "$2" 120) ;;
   activationTimeout) ACTIVATION_TIMEOUT=$(number "$2" 240) ;;
   healthTimeout) HEALTH_TIMEOUT=$(number "$2" 120) ;;
@@ -102,7 +107,7 @@ plain() {
 
 is_final() {
   case $PHASE in
-  COMMITTED | ROLLED_BACK | ROLLBACK_FAILED | REFUSED) return 0 ;;
+  COMMITTED | KEPT | ROLLED_BACK | ROLLBACK_FAILED | REFUSED) return 0 ;;
   *) return 1 ;;
   esac
 }

@@ -3,7 +3,9 @@
 
 # use_path: our tools come from the system that worked before the trial, wherever the trial leads.
 use_path() {
-  PATH=${PREVIOUS:-/run/current-system}/sw/bin:/run/wrappers/bin:/nix/var/nix/profiles/default/bin
+  local system=/run/current-system
+  [ "$KIND" = profile ] || system=${PREVIOUS:-$system}
+  PATH=$system/sw/bin:/run/wrappers/bin:/nix/var/nix/profiles/default/bin
   PATH=$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
   HOME=${HOME:-/root}
   export PATH HOME
@@ -22,7 +24,7 @@ running_system() {
 profile_generation() {
   local link
   link=$(readlink "$PROFILE" 2>/dev/null) || link=''
-  link=${link##*/} link=${link#system-}
+  link=${link##*/} link=${link#"${PROFILE##*/}-"}
   number "${link%-link}" 0
 }
 
@@ -84,7 +86,7 @@ switch_is_locked() {
   [ -e "$SWITCH_LOCK" ] && ! flock -n "$SWITCH_LOCK" true
 }
 
-# print_facts [TOPLEVEL]: `key=value` lines for a driver's preflight.
+# print_facts [TOPLEVEL [PROFILE USER]]: `key=value` lines for a driver's preflight.
 print_facts() {
   echo "machine=$(uname -m)"
   echo "hostname=$(uname -n)"
@@ -94,14 +96,31 @@ print_facts() {
   echo "booted=$(target /run/booted-system)"
   echo "profile=$(target "$PROFILE")"
   echo "generation=$(profile_generation)"
-  # shellcheck disable=SC2046 # words wanted: the fourth column of the last line
-  set -- "${1:-}" $(df -kP /nix/store | tail -n 1)
-  echo "storeFreeKb=${5:-0}"
+  echo "storeFreeKb=$(free_kb /nix/store)"
+  echo "bootFreeKb=$(free_kb /boot)"
   mkdir -p "$RUN_ROOT"
   if flock -n "$RUN_ROOT/lock" true; then echo "lock="; else echo "lock=$(lock_holder)"; fi
-  [ -n "$1" ] || return 0
+  [ -n "${1:-}" ] || return 0
+  print_toplevel_facts "$@"
+}
+
+# print_toplevel_facts TOPLEVEL [PROFILE USER]
+print_toplevel_facts() {
   echo "valid=$(nix-store --check-validity "$1" 2>/dev/null && echo yes || echo no)"
   echo "quarantined=$(quarantine_reason "$1")"
+  [ -n "${2:-}" ] || return 0
+  ASKED_PROFILE=$2 RUN_AS=${3:-root}
+  use_profile
+  echo "profile=$(target "$PROFILE")"
+  echo "generation=$(profile_generation)"
+  echo "userKnown=$(id -u "$RUN_AS" >/dev/null 2>&1 && echo yes || echo no)"
+}
+
+# free_kb FOLDER: 0 when there is no such folder.
+free_kb() {
+  # shellcheck disable=SC2046 # words wanted: the fourth column of the last line
+  set -- $(df -kP "$1" 2>/dev/null | tail -n 1)
+  echo "${4:-0}"
 }
 
 # print_generations: tab-separated, oldest first:
@@ -112,7 +131,7 @@ print_generations() {
   current=$(profile_generation)
   for link in "$PROFILE"-*-link; do
     [ -e "$link" ] || continue
-    n=${link##*/system-} n=${n%-link}
+    n=${link#"$PROFILE-"} n=${n%-link}
     printf '%s\t%s\t' "$n" "$(date -d "@$(stat -c %Y "$link")" '+%Y-%m-%d %H:%M:%S')"
     printf '%s\t' "$(first_line "$link/nixos-version")"
     printf '%s\t%s\t' "$(names_in "$link/kernel-modules/lib/modules")" \

@@ -9,16 +9,18 @@ run_trial() {
   ! is_final || exit 0
   resolve_others
   await_switch_lock || refuse_wait lock-held 'nixos-rebuild or another switch-to-configuration is at work.'
-  PREVIOUS=$(running_system)
+  PREVIOUS=$(active)
   use_path
   take_baseline
   guard
+  [ "$OPERATION" != boot ] || stage_boot
   deadman_is_armed || refuse not-armed 'The dead-man timer could not be set.'
   set_phase ARMED || refuse disk-full "The state in $STATE_ROOT cannot be written."
   activate
   set_phase TRIAL
   await_health || give_up health-failed "$(describe_health)"
   await_confirmation
+  [ "$OPERATION" != test ] || keep test 'Running, but not permanent: the next boot brings the old system.'
   commit
 }
 
@@ -62,13 +64,15 @@ deadman_is_armed() {
 guard() {
   local said
   [ ! -e "$DIR/reject" ] || refuse "$(rejection)" 'Given up before anything changed.'
+  [ "$KIND" = system ] || return 0
   [ -n "$PREVIOUS" ] || refuse no-previous-system 'Nothing is at /run/current-system, so there is nothing to go back to.'
+  said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"
+  [ "$OPERATION" != boot ] || return 0
   [ "$(first_line "$PREVIOUS/init-interface-version")" = "$(first_line "$TOPLEVEL/init-interface-version")" ] ||
     refuse reboot-required 'The init interface differs: this system cannot be switched to while another runs.'
   if [ -e "$TOPLEVEL/switch-inhibitors" ] || [ -e "$PREVIOUS/switch-inhibitors" ]; then
     said=$("$TOPLEVEL/bin/switch-to-configuration" check 2>&1 9>&-) || refuse switch-inhibited "$said"
   fi
-  said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"
 }
 
 # activate: `switch-to-configuration test`; the exit codes are those of NixOS' switch-to-configuration.
@@ -150,9 +154,24 @@ rejection() {
   printf '%s' "${why:-cancelled}"
 }
 
+# keep REASON DETAIL: the end without a commit: the new one runs, profile and boot default stay what they were.
+keep() {
+  judge_health excused
+  set_phase KEPT "$1" "$2 $(describe_health)"
+  finish
+}
+
+# stage_boot: no trial: the new system becomes the boot default without being activated, because somebody said so.
+stage_boot() {
+  set_phase COMMITTING || refuse disk-full "The state in $STATE_ROOT cannot be written."
+  commit_now || roll_back "$COMMIT_FAILURE" "$COMMIT_DETAIL"
+  finish
+}
+
 # give_up [REASON DETAIL]: rolls back; a rejection by the driver says why itself.
 give_up() {
   local why detail=''
+  if [ "$AUTO_ROLLBACK" = no ] && [ ! -e "$DIR/reject" ] && [ "$1" != confirm-timeout ]; then keep "$1" "$2"; fi
   if [ -e "$DIR/reject" ]; then
     read -r why detail <"$DIR/reject" || :
     roll_back "${why:-cancelled}" "$detail"
@@ -173,10 +192,10 @@ commit() {
 # nobody_interfered: profile and running system are what they were, and what we made them.
 nobody_interfered() {
   CONFLICT=''
-  [ "$(target "$PROFILE")" = "$(first_line "$DIR/baseline/profile")" ] ||
+  [ "$KIND" = profile ] || [ "$(target "$PROFILE")" = "$(first_line "$DIR/baseline/profile")" ] ||
     CONFLICT="Somebody set the system profile to $(target "$PROFILE") during the trial."
-  [ "$(running_system)" = "$TOPLEVEL" ] ||
-    CONFLICT="Somebody activated $(running_system) during the trial."
+  [ "$(active)" = "$TOPLEVEL" ] ||
+    CONFLICT="Somebody activated $(active) during the trial."
   [ -z "$CONFLICT" ]
 }
 
@@ -193,10 +212,18 @@ commit_now() {
   GENERATION=$(profile_generation)
   judge_health excused
   REBOOT=false
+  if [ "$KIND" = profile ]; then
+    quarantine_set "$TOPLEVEL"
+    set_phase COMMITTED '' "$(describe_health)" || :
+    return 0
+  fi
   ! needs_reboot "$TOPLEVEL" || REBOOT=true
   cp "$DIR/checks" "$STATE_ROOT/.checks.new" && mv -f "$STATE_ROOT/.checks.new" "$STATE_ROOT/checks.committed"
   quarantine_set "$TOPLEVEL"
   DETAIL=$(describe_health)
+  if [ "$OPERATION" = boot ] && [ "$(running_system)" != "$TOPLEVEL" ]; then
+    REBOOT=true DETAIL='Staged for the next boot; not activated.'
+  fi
   [ $REBOOT = false ] || DETAIL="${DETAIL:+$DETAIL }A reboot is needed to run its kernel."
   # Should this not get to the disk, the next look finds COMMITTING with the new system running, and ends it again.
   set_phase COMMITTED '' "$DETAIL" || :
@@ -212,5 +239,5 @@ set_profile() {
 }
 
 in_profile() {
-  timeout "$COMMIT_TIMEOUT" nix-env --profile "$PROFILE" "$@" >>"$DIR/activate.log" 2>&1 9>&- </dev/null
+  as_user timeout "$COMMIT_TIMEOUT" nix-env --profile "$PROFILE" "$@" >>"$DIR/activate.log" 2>&1 9>&- </dev/null
 }

@@ -14,6 +14,7 @@ export const deployPhase = z.enum([
   'AWAIT_CONFIRM',
   'COMMITTING',
   'COMMITTED',
+  'KEPT',
   'ROLLING_BACK',
   'ROLLED_BACK',
   'ROLLBACK_FAILED',
@@ -23,6 +24,7 @@ export const deployPhase = z.enum([
 /** Phases after which nothing moves any more. */
 export const FINAL_PHASES: readonly DeployPhase[] = [
   'COMMITTED',
+  'KEPT',
   'ROLLED_BACK',
   'ROLLBACK_FAILED',
   'REFUSED',
@@ -48,6 +50,17 @@ export const deployIntent = z.strictObject({
   tokenHash: z.string().check(z.regex(/^([0-9a-f]{64})?$/)),
   /** A rollback's target: the commit goes back to this generation's number. 0: the commit makes a new one. */
   generation: z._default(z.int().check(z.minimum(0)), 0),
+  /**
+   * `trial` tries and commits; `test` tries and leaves it running without a commit (KEPT); `boot` commits without a
+   * trial, for the next boot.
+   */
+  operation: z._default(z.enum(['trial', 'test', 'boot']), 'trial'),
+  /** `no`: a system that fails its trial is left running, uncommitted (KEPT); a missing confirmation rolls back anyway. */
+  autoRollback: z._default(z.enum(['yes', 'no']), 'yes'),
+  /** A profile other than the system's: its link, or a name that the user's rules place. Empty: the system profile. */
+  profile: z._default(z.string().check(z.regex(/^[A-Za-z0-9._/+@-]*$/)), ''),
+  /** Whose profile it is and who runs its activation. */
+  user: z._default(z.string().check(z.regex(/^[A-Za-z_][A-Za-z0-9_.-]*\$?$/)), 'root'),
   lockTimeout: seconds,
   activationTimeout: seconds,
   healthTimeout: seconds,

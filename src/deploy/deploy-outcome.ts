@@ -9,6 +9,8 @@ export type DeployOutcome =
   | { readonly kind: 'committed'; readonly host: string; readonly state: DeployState }
   /** Permanent, though checks that failed before still fail. */
   | { readonly kind: 'degraded'; readonly host: string; readonly state: DeployState }
+  /** Runs until the next boot: asked for (`test`), or it failed and was not to be rolled back. */
+  | { readonly kind: 'kept'; readonly host: string; readonly state: DeployState }
   | {
       readonly kind: 'rolled-back';
       readonly host: string;
@@ -37,6 +39,8 @@ export function outcomeOf(host: string, state: DeployState): DeployOutcome {
   switch (state.phase) {
     case 'COMMITTED':
       return { kind: state.healthy === 'no' ? 'degraded' : 'committed', host, state };
+    case 'KEPT':
+      return { kind: 'kept', host, state };
     case 'ROLLED_BACK':
       return { kind: 'rolled-back', host, healthy: state.healthy !== 'no', state };
     case 'ROLLBACK_FAILED':
@@ -59,6 +63,8 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
         `committed, but not healthy. ${outcome.state.detail}`,
         outcome.state,
       );
+    case 'kept':
+      return kept(host, outcome.state);
     case 'rolled-back':
       return rolledBack(outcome);
     case 'rollback-failed':
@@ -86,6 +92,13 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
     default:
       return outcome satisfies never;
   }
+}
+
+/** What was only tested is well when it is healthy; what failed and was left running never is. */
+function kept(host: string, state: DeployState): SlipwayError | undefined {
+  if (state.reason === 'test' && state.healthy !== 'no') return undefined;
+  const what = `runs a system that failed (${state.reason}); its boot default is still the old one. ${state.detail}`;
+  return failure('deploy_degraded', host, what, state);
 }
 
 function rolledBack(outcome: Extract<DeployOutcome, { kind: 'rolled-back' }>): SlipwayError {
@@ -132,6 +145,7 @@ const HOST_PHASES = {
   AWAIT_CONFIRM: 'confirming',
   COMMITTING: 'committing',
   COMMITTED: 'committed',
+  KEPT: 'trial',
   ROLLING_BACK: 'rolling-back',
   ROLLED_BACK: 'rolled-back',
   ROLLBACK_FAILED: 'failed',
@@ -139,5 +153,6 @@ const HOST_PHASES = {
 } as const satisfies Record<DeployState['phase'], HostPhase>;
 
 export function hostPhaseOf(state: DeployState): HostPhase {
+  if (state.phase === 'KEPT' && state.reason !== 'test') return 'failed';
   return state.reason === 'quarantined' ? 'quarantined' : HOST_PHASES[state.phase];
 }

@@ -27,11 +27,22 @@ export function planDeploy(
   facts: DeployHostFacts,
   closure: ClosureFacts,
 ): DeployPlan {
-  if (facts.current === request.toplevel && facts.profile === request.toplevel) return { kind: 'unchanged' };
+  if (isInForce(request, facts)) return { kind: 'unchanged' };
   const refusal = findRefusal(request, facts, closure);
   if (refusal !== undefined) return { kind: 'refuse', reason: refusal[0], detail: refusal[1] };
   const copy = !facts.valid;
-  return { kind: 'go', copy, tight: copy && facts.storeFreeBytes < closure.size, notes: planNotes(facts) };
+  return {
+    kind: 'go',
+    copy,
+    tight: copy && facts.storeFreeBytes < closure.size,
+    notes: planNotes(request, facts),
+  };
+}
+
+/** A system must run and be the profile's; of another profile there is only the link. */
+function isInForce({ toplevel, profile, operation }: DeployRequest, facts: DeployHostFacts): boolean {
+  if (facts.profile !== toplevel && operation !== 'test') return false;
+  return profile !== undefined || operation === 'boot' || facts.current === toplevel;
 }
 
 function findRefusal(
@@ -41,7 +52,12 @@ function findRefusal(
 ): [reason: string, detail: string] | undefined {
   if (!facts.systemd)
     return ['no-systemd', 'The host does not run systemd, so nothing can watch over a trial.'];
-  if (facts.current === '')
+  if (!facts.userKnown)
+    return [
+      'no-such-user',
+      `The profile is for user ${request.profile?.user ?? ''}, whom the host does not know.`,
+    ];
+  if (facts.current === '' && request.profile === undefined)
     return ['no-previous-system', 'Nothing is at /run/current-system, so there is nothing to go back to.'];
   if (!runsOn(closure.system, facts.machine))
     return ['wrong-architecture', `The system is for ${closure.system}, the host is ${facts.machine}.`];
@@ -58,10 +74,10 @@ function runsOn(system: string, machine: string): boolean {
   return cpu.startsWith('arm') && (machine.startsWith('arm') || machine === 'aarch64');
 }
 
-function planNotes(facts: DeployHostFacts): string[] {
+function planNotes(request: DeployRequest, facts: DeployHostFacts): string[] {
   const notes: string[] = [];
   if (facts.lock !== '') notes.push(`deploy ${facts.lock} is at work there; this one waits for it`);
-  if (facts.current !== facts.profile && facts.profile !== '')
+  if (request.profile === undefined && facts.current !== facts.profile && facts.profile !== '')
     notes.push(`the running system ${facts.current} is not the profile's: somebody switched by hand`);
   return notes;
 }

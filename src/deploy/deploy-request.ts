@@ -20,6 +20,13 @@ export const DEFAULT_TIMEOUTS: DeployTimeouts = {
   rollback: 240,
 };
 
+export interface ProfileTarget {
+  /** Path of the profile's link, or a name that the user's rules place. */
+  readonly profile: string;
+  /** Whose profile it is; who runs its activation. */
+  readonly user: string;
+}
+
 export interface DeployRequest {
   readonly toplevel: string;
   /** The release commit, or whatever names this state for people. */
@@ -32,6 +39,12 @@ export interface DeployRequest {
   readonly confirm?: boolean;
   /** Tries a quarantined toplevel, or one for another host name, all the same. */
   readonly force?: boolean;
+  /** `test` runs it until the next boot, `boot` makes it the boot default without running it. Default `trial`. */
+  readonly operation?: 'trial' | 'test' | 'boot';
+  /** False leaves a system that failed its trial running, uncommitted. Default true. */
+  readonly autoRollback?: boolean;
+  /** A profile that is not the system's; `toplevel` is then a package with `deploy-rs-activate`. */
+  readonly profile?: ProfileTarget;
   /** A rollback: the generation whose number the commit goes back to. */
   readonly generation?: number;
 }

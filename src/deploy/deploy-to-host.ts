@@ -26,7 +26,7 @@ const CONNECTION_CODES: readonly ErrorCode[] = ['host_unreachable', 'host_key_mi
 /** What a deploy would do; nothing is changed. */
 export async function planDeployToHost(host: Host, request: DeployRequest): Promise<DeployPlan> {
   const [facts, closure] = await Promise.all([
-    readHostFacts(host, request.toplevel),
+    readHostFacts(host, request.toplevel, request.profile),
     readClosureFacts(request.toplevel),
   ]);
   const plan = planDeploy(request, facts, closure);

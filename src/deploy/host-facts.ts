@@ -1,5 +1,6 @@
 // What a host says about itself before a deploy: `key=value` lines of `activate.sh facts`.
 import type { Host } from '../effects/host.ts';
+import type { ProfileTarget } from './deploy-request.ts';
 import { callRunner } from './trial.ts';
 
 export interface DeployHostFacts {
@@ -15,16 +16,26 @@ export interface DeployHostFacts {
   /** The profile's generation number; 0: none. */
   readonly generation: number;
   readonly storeFreeBytes: number;
+  /** Free on the file system of /boot; 0: unknown. */
+  readonly bootFreeBytes: number;
   /** Id of the deploy that holds the host; empty when free. */
   readonly lock: string;
   /** Whether the toplevel in question is complete in the host's store. */
   readonly valid: boolean;
   /** Why the toplevel in question is quarantined; empty when it is not. */
   readonly quarantined: string;
+  /** Whether the host knows the user of the profile in question. */
+  readonly userKnown: boolean;
 }
 
-export async function readHostFacts(host: Host, toplevel = ''): Promise<DeployHostFacts> {
-  return parseHostFacts(await callRunner(host, ['facts', ...(toplevel === '' ? [] : [toplevel])]));
+/** With a profile, `profile` and `generation` are that profile's. */
+export async function readHostFacts(
+  host: Host,
+  toplevel = '',
+  profile?: ProfileTarget,
+): Promise<DeployHostFacts> {
+  const asked = profile === undefined ? [] : [profile.profile, profile.user];
+  return parseHostFacts(await callRunner(host, ['facts', ...(toplevel === '' ? [] : [toplevel, ...asked])]));
 }
 
 export function parseHostFacts(text: string): DeployHostFacts {
@@ -44,8 +55,10 @@ export function parseHostFacts(text: string): DeployHostFacts {
     profile: value('profile'),
     generation: Number(value('generation')) || 0,
     storeFreeBytes: (Number(value('storeFreeKb')) || 0) * 1024,
+    bootFreeBytes: (Number(value('bootFreeKb')) || 0) * 1024,
     lock: value('lock'),
     valid: value('valid') === 'yes',
     quarantined: value('quarantined'),
+    userKnown: value('userKnown') !== 'no',
   };
 }
