@@ -51,6 +51,8 @@ nsenter util-linux
 ps procps
 PROGRAMS
   [ "$purpose" = demo ] || have chromium || echo chromium
+  # Debian keeps the server's programs out of PATH.
+  [ "$purpose" = demo ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
   # The example fleet builds with busybox alone: it must not need shared libraries.
   if have busybox && have dpkg && ! dpkg -s busybox-static >/dev/null 2>&1; then echo busybox-static; fi
 }
@@ -78,7 +80,7 @@ install_debian_packages() {
   rm -f "$log"
 }
 
-# openssh-server must not start a daemon on a machine that only wants the program.
+# openssh-server and postgresql must not start a daemon on a machine that only wants the programs.
 keep_daemons_off() {
   [ ! -e /usr/sbin/policy-rc.d ] || return 0
   trap 'rm -f /usr/sbin/policy-rc.d' EXIT

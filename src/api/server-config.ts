@@ -2,6 +2,7 @@
 // what the flags of `slipway up` stand for. Every secret value is a reference, never the value itself.
 import * as z from 'zod/mini';
 import { secretReference } from './secret-reference.ts';
+import { storageConfig } from './storage-config.ts';
 
 const absolutePath = z.string().check(z.regex(/^\/[^\0\n]*$/, 'not an absolute path'));
 const branchName = z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/, 'not a branch name'));
@@ -34,6 +35,7 @@ export const repositoryConfig = z.strictObject({
 
 export const serverConfig = z.strictObject({
   data: absolutePath,
+  ...storageConfig.shape,
   /** `address:port`, `[v6]:port`, `:port` (every address) or `unix:/path`. */
   listen: z._default(z.array(z.string()).check(z.minLength(1)), ['127.0.0.1:7480']),
   /** How others reach this server, when that is not the first address of `listen`. */

@@ -17,10 +17,10 @@ import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
 import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
-import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { dataPaths, type DataPaths } from './data-directory.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
+import { openServerDatabase, rememberStorage } from './server-storage.ts';
 
 export interface ControlPlane extends AsyncDisposable {
   readonly paths: DataPaths;
@@ -47,7 +47,8 @@ export async function openControlPlane(
   await using opening = new AsyncDisposableStack();
   const paths = await openDataDirectory(config.data);
   opening.use(lockDirectory(paths.root));
-  const database = opening.use(await openSqliteDatabase(paths.database));
+  await rememberStorage(paths, config);
+  const database = opening.use(await openServerDatabase(paths, config));
   const tokens = opening.use(openTokenRegistry(database));
   const blobs = opening.use(await openDiskBlobStore(paths.packs));
   // The lock says that nobody else writes here: what no transaction names was left by a server that died.

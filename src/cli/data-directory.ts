@@ -5,8 +5,8 @@ import { openTokenRegistry, type TokenRegistry } from '../auth/token-registry.ts
 import { CacheRegistry } from '../cache/cache-registry.ts';
 import { SigningKeys } from '../cache/signing-keys.ts';
 import type { Database } from '../storage/database.ts';
-import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import type { CliIo } from './cli-io.ts';
+import { openServerDatabase, recallStorage } from './server-storage.ts';
 
 export interface DataPaths {
   readonly root: string;
@@ -43,7 +43,7 @@ export function dataPaths(directory: string): DataPaths {
 export async function openData(directory: string): Promise<OpenData> {
   const paths = dataPaths(directory);
   await mkdir(paths.root, { recursive: true, mode: 0o700 });
-  const database = await openSqliteDatabase(paths.database);
+  const database = await openServerDatabase(paths, await recallStorage(paths));
   const keys = new SigningKeys(paths.keys);
   const tokens = openTokenRegistry(database);
   return {

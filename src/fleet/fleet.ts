@@ -81,10 +81,14 @@ export class Fleet {
   async recover(): Promise<void> {
     const at = this.#now();
     await this.#database.write(async (tx) => {
-      const cut = (await runs.listOpenRuns(tx)).filter((run) => run.state === 'running');
+      // Runs of repositories that another server looks after are not ours to end.
+      const cut = (await runs.listOpenRuns(tx)).filter(
+        (run) => run.state === 'running' && this.#repositories.has(run.repository),
+      );
       for (const run of cut) {
         await runs.endRun(tx, run.id, { ...interrupted(STOPPED), note: STOPPED }, at);
       }
+      if (this.#repositories.size === 0) return;
       const text = new Date(at).toISOString();
       for (const host of await listHosts(tx)) {
         await updateHost(tx, host.name, text, (before) => hostAfterInterruption(before, text));

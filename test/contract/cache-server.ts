@@ -10,8 +10,7 @@ import { sweep } from '../../src/cache/sweep.ts';
 import { createCacheHandler } from '../../src/http/cache-handler.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { lockDirectory } from '../../src/storage/directory-lock.ts';
-import { openDiskBlobStore } from '../../src/storage/disk-blob-store.ts';
-import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
+import { openTestStorage } from './cache-storage.ts';
 
 export interface LoggedRequest {
   readonly method: string;
@@ -38,8 +37,7 @@ export interface CacheServerOptions {
 export async function openCacheServer(data: string, options: CacheServerOptions = {}): Promise<CacheServer> {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const lock = lockDirectory(data);
-  const database = await openSqliteDatabase(join(data, 'slipway.db'));
-  const blobs = await openDiskBlobStore(join(data, 'packs'));
+  const { database, blobs } = await openTestStorage(data);
   await blobs.removeUnfinished();
   await sweep(database, blobs);
   const tokens = openTokenRegistry(database);

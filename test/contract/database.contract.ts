@@ -100,12 +100,61 @@ export function databaseContract(
     await assert.rejects(orphan);
   });
 
+  check('lets one of many win who decide by what they read, from two handles', async (database, at) => {
+    await using second = await open(at);
+    const claims = Array.from({ length: 16 }, (_, index) =>
+      claim([database, second][index % 2] ?? database, index),
+    );
+    const won = (await Promise.all(claims)).filter(Boolean);
+    assert.equal(won.length, 1);
+    assert.equal((await database.read.selectFrom('cache').selectAll().execute()).length, 1);
+  });
+
+  check('lets concurrent writers raise one number without losing a step', async (database, at) => {
+    await using second = await open(at);
+    await addCache(database, 'main');
+    await Promise.all(
+      Array.from({ length: 30 }, (_, index) => raise([database, second][index % 2] ?? database)),
+    );
+    const row = await database.read.selectFrom('cache').select('priority').executeTakeFirstOrThrow();
+    assert.equal(row.priority, 70);
+  });
+
+  check('fails a second row of the same key, for good', async (database) => {
+    await addCache(database, 'main');
+    await assert.rejects(addCache(database, 'main'));
+    assert.equal((await database.read.selectFrom('cache').selectAll().execute()).length, 1);
+  });
+
   check('opens again with its rows, and from two handles at once', async (database, at) => {
     await addCache(database, 'main');
     await using second = await open(at);
     assert.equal((await second.read.selectFrom('cache').selectAll().execute()).length, 1);
     await Promise.all([addCache(second, 'a'), addCache(database, 'b')]);
     assert.equal((await database.read.selectFrom('cache').selectAll().execute()).length, 3);
+  });
+}
+
+/** Adds a cache only when there is none: right only if nobody writes between the look and the write. */
+async function claim(database: Database, index: number): Promise<boolean> {
+  return await database.write(async (transaction) => {
+    const found = await transaction.selectFrom('cache').select('id').execute();
+    if (found.length > 0) return false;
+    await transaction
+      .insertInto('cache')
+      .values(cacheRow(`claim-${index}`))
+      .execute();
+    return true;
+  });
+}
+
+async function raise(database: Database): Promise<void> {
+  await database.write(async (transaction) => {
+    const { priority } = await transaction.selectFrom('cache').select('priority').executeTakeFirstOrThrow();
+    await transaction
+      .updateTable('cache')
+      .set({ priority: priority + 1 })
+      .execute();
   });
 }
 

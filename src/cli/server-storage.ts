@@ -1,0 +1,46 @@
+// Opens what the configuration says the server keeps its knowledge and its bytes in. The settings (references of secrets,
+// never the secrets) are remembered in the data directory, so that `slipway cache` and `slipway token` find the same.
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { join } from 'node:path';
+import { formatIssue } from '../api/issue-text.ts';
+import { storageConfig, type StorageConfig } from '../api/storage-config.ts';
+import { readSecretReference } from '../effects/secret-reference.ts';
+import type { Database } from '../storage/database.ts';
+import { openPostgresDatabase } from '../storage/postgres-database.ts';
+import { openSqliteDatabase } from '../storage/sqlite-database.ts';
+import { SlipwayError } from '../util/errors.ts';
+import type { DataPaths } from './data-directory.ts';
+
+const FILE_NAME = 'storage.json';
+
+export async function openServerDatabase(paths: DataPaths, config: StorageConfig): Promise<Database> {
+  if (config.database === undefined) return await openSqliteDatabase(paths.database);
+  const password =
+    config.databasePassword === undefined ? undefined : await readSecretReference(config.databasePassword);
+  return await openPostgresDatabase({ url: config.database, password });
+}
+
+/** To be called by the server before it opens anything. */
+export async function rememberStorage(paths: DataPaths, config: StorageConfig): Promise<void> {
+  const file = join(paths.root, FILE_NAME);
+  const known = storageConfig.parse(
+    Object.fromEntries(Object.entries(config).filter(([key]) => key in storageConfig.shape)),
+  );
+  if (Object.keys(known).length === 0) return await rm(file, { force: true });
+  await writeFile(`${file}.new`, `${JSON.stringify(known, null, 2)}\n`, { mode: 0o600 });
+  await rename(`${file}.new`, file);
+}
+
+/** What the server of this data directory used last; nothing special when there was none. */
+export async function recallStorage(paths: DataPaths): Promise<StorageConfig> {
+  const file = join(paths.root, FILE_NAME);
+  const text = await readFile(file, 'utf8').catch((error: unknown) => {
+    if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '{}';
+    throw error;
+  });
+  const parsed = storageConfig.safeParse(JSON.parse(text));
+  if (parsed.success) return parsed.data;
+  throw new SlipwayError('invalid', `${file} does not fit: ${formatIssue(parsed.error.issues[0])}.`, {
+    next: 'Start the server once with its configuration: it writes this file anew.',
+  });
+}
