@@ -77,7 +77,8 @@ export async function findRelease(
   return commit === undefined ? undefined : await openGitTree(checkout.gitDirectory, commit);
 }
 
-async function findReleaseCommit(
+/** The commit behind `findRelease`. */
+export async function findReleaseCommit(
   checkout: Checkout,
   release: string | undefined,
 ): Promise<string | undefined> {

@@ -10,6 +10,8 @@ import {
   type Checkout,
   type CheckoutPlan,
 } from './secrets-checkout.ts';
+import { editInCheckout } from './secrets-edit.ts';
+import { registerExposure } from './secrets-exposure.ts';
 import { putInCheckout, readValue } from './secrets-put.ts';
 import { rekeyInto, verifyTree } from './secrets-rekey.ts';
 import { approveInCheckout } from './secrets-approve.ts';
@@ -34,7 +36,9 @@ export function registerSecrets(program: Command, io: CliIo): void {
   registerRekey(secrets, io);
   registerVerify(secrets, io);
   registerPut(secrets, io);
+  registerEdit(secrets, io);
   registerApprove(secrets, io);
+  registerExposure(secrets, io, (command) => withRelease(withRepository(command, io)));
 }
 
 function registerList(secrets: Command, io: CliIo): void {
@@ -107,12 +111,30 @@ function registerPut(secrets: Command, io: CliIo): void {
       const value = await readValue(process.stdin);
       try {
         const checkout = await openCheckout(options.repository, io.signal);
-        const written = await putInCheckout(checkout, name, value, options.armor === true);
+        const written = await putInCheckout(checkout, name, { value, armor: options.armor });
         const text = `Wrote ${written}. Next: git add ${written}, and commit.\n`;
         io.stdout(options.json === true ? `${JSON.stringify({ ok: true, path: written })}\n` : text);
       } finally {
         value.fill(0);
       }
+    });
+}
+
+function registerEdit(secrets: Command, io: CliIo): void {
+  const home = io.env['HOME'] ?? '/root';
+  withRepository(secrets.command('edit'), io)
+    .argument('<path>', 'the file in the repository; a new one when it does not exist')
+    .description('Edit a secret in $EDITOR, in RAM; needs the private key of an editor of the file')
+    .option('--identity <file...>', 'private keys to try (default: ~/.ssh/id_ed25519 and ~/.ssh/id_rsa)')
+    .option('--allow-disk', 'let the plaintext lie on a disk where there is no folder in RAM')
+    .addHelpText('after', '\nExample:\n  slipway secrets edit secrets/db.age')
+    .action(async (name: string, options: Common & { identity?: string[]; allowDisk?: boolean }) => {
+      const checkout = await openCheckout(options.repository, io.signal);
+      const identityFiles = options.identity ?? [`${home}/.ssh/id_ed25519`, `${home}/.ssh/id_rsa`];
+      const inputs = { identityFiles, allowDisk: options.allowDisk === true, env: io.env };
+      const written = await editInCheckout(checkout, name, inputs);
+      const text = written ? `Wrote ${name}. Next: git add ${name}, and commit.\n` : 'Nothing changed.\n';
+      io.stdout(options.json === true ? `${JSON.stringify({ ok: true, path: name, written })}\n` : text);
     });
 }
 

@@ -77,6 +77,39 @@ export async function isAncestor(repository: string, older: string, newer: strin
   return result.code === 0;
 }
 
+export interface LoggedCommit {
+  readonly commit: string;
+  /** Seconds since 1970. */
+  readonly at: number;
+  /** Value of the trailer that was asked for; empty when the commit has none. */
+  readonly value: string;
+}
+
+/** A branch's own commits, newest first: the first parents from its tip on. */
+export async function listFirstParents(
+  repository: string,
+  tip: string,
+  trailer: string,
+): Promise<LoggedCommit[]> {
+  const format = `--format=%H %ct %(trailers:key=${trailer},valueonly,separator=%x2C)`;
+  const text = await gitText(repository, ['log', '--first-parent', format, '--end-of-options', tip]);
+  return text.split('\n').map((line) => {
+    const [commit = '', at = '0', value = ''] = line.split(' ');
+    return { commit, at: Number(at), value };
+  });
+}
+
+/** Ids of objects by name (`<commit>:<path>`), in order; undefined where there is none. */
+export async function resolveObjects(
+  repository: string,
+  names: readonly string[],
+): Promise<(string | undefined)[]> {
+  if (names.length === 0) return [];
+  const args = ['cat-file', '--batch-check=%(objectname) %(objecttype)'];
+  const text = await gitText(repository, args, { input: names.map((name) => `${name}\n`).join('') });
+  return text.split('\n').map((line) => /^([0-9a-f]{40,64}) \w+$/.exec(line)?.[1]);
+}
+
 /** Every file of a tree (or of a commit's tree). */
 export async function listTree(repository: string, treeish: string): Promise<TreeEntry[]> {
   const text = await gitText(repository, ['ls-tree', '-r', '-z', '--full-tree', treeish]);

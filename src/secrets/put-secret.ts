@@ -3,6 +3,7 @@
 import { parseAgeRecipient, type AgeRecipient } from '../age/age-recipient.ts';
 import { encryptTo } from '../age/encrypt-to.ts';
 import { messageOf, SlipwayError } from '../util/errors.ts';
+import { encryptWithAge, isPluginRecipient } from './age-program.ts';
 import { findPathFault } from './secret-path.ts';
 
 export interface PutSecretRequest {
@@ -21,8 +22,14 @@ export async function putSecret(request: PutSecretRequest): Promise<Buffer> {
   if (fault !== undefined) throw refused(`The path ${JSON.stringify(request.path)} is refused: ${fault}.`);
   if (request.value.length === 0)
     throw refused('The value is empty, and no host can install an empty secret.');
-  const recipients = parseRecipients([...request.editors, ...request.rekeyers]);
-  return await encryptTo(recipients, request.value, { armor: request.armor === true });
+  const lines = unique([...request.editors, ...request.rekeyers]);
+  const armor = request.armor === true;
+  if (lines.some(isPluginRecipient)) return await encryptWithAge(lines, request.value, { armor });
+  return await encryptTo(parseRecipients(lines), request.value, { armor });
+}
+
+function unique(lines: readonly string[]): string[] {
+  return [...new Set(lines.map((line) => line.trim()))];
 }
 
 function parseRecipients(lines: readonly string[]): readonly AgeRecipient[] {
