@@ -164,15 +164,16 @@ check_deploy() {
 
 # status_deploy [--follow]: following also wakes a deploy whose runner a reboot took away.
 status_deploy() {
-  local line quiet=0
+  local quiet=0
   [ -n "$PHASE" ] || die "The deploy $ID was never started."
   [ "${1:-}" = --follow ] || { state_line; return; }
   ! is_orphan || recover_one
   : >>"$DIR/events.ndjson"
   exec 3<"$DIR/events.ndjson" 4<"$DIR/activate.log"
+  LOG_PART='' STATE_PART=''
   while :; do
-    while IFS= read -r line <&4; do echo "log $line"; done
-    while IFS= read -r line <&3; do echo "state $line"; done
+    follow_log
+    follow_events
     load_state
     ! is_final || break
     quiet=$((quiet + 1))
@@ -180,8 +181,27 @@ status_deploy() {
     [ $((quiet % 50)) -ne 0 ] || { echo alive || exit 1; ! is_orphan || recover_one; }
     pause
   done
-  while IFS= read -r line <&4; do echo "log $line"; done
+  follow_log
   echo "state $(state_line)"
+}
+
+# A writer may be in the middle of a line: what `read` got of it before the end of the file is kept for its rest.
+follow_events() {
+  local line
+  while IFS= read -r line <&3; do
+    echo "state $STATE_PART$line"
+    STATE_PART=''
+  done
+  STATE_PART=$STATE_PART$line
+}
+
+follow_log() {
+  local line
+  while IFS= read -r line <&4; do
+    echo "log $LOG_PART$line"
+    LOG_PART=''
+  done
+  LOG_PART=$LOG_PART$line
 }
 
 recover() {
