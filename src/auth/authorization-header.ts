@@ -2,14 +2,21 @@
 // Basic is what Nix sends from a netrc file, on every request and without being asked (RFC 7617).
 import { parseToken, type TokenText } from './token.ts';
 
-const LONGEST = 4096;
+/** JWTs of identity providers have 1 to 3 KB, a third more in Basic. */
+const LONGEST = 12 * 1024;
+
+/** What stands where a token stands, of whatever kind; `undefined` when there is nothing. */
+export function findCredential(header: string | undefined): string | undefined {
+  if (header === undefined || header.length > LONGEST) return undefined;
+  const [, scheme = '', value = ''] = /^(\w+) +(\S+)$/.exec(header) ?? [];
+  if (scheme.toLowerCase() === 'bearer') return value;
+  return scheme.toLowerCase() === 'basic' ? passwordOf(value) : undefined;
+}
 
 /** The token in the header; `undefined` when there is none or it is not one of ours. */
 export function parseAuthorization(header: string | undefined): TokenText | undefined {
-  if (header === undefined || header.length > LONGEST) return undefined;
-  const [, scheme = '', value = ''] = /^(\w+) +(\S+)$/.exec(header) ?? [];
-  if (scheme.toLowerCase() === 'bearer') return parseToken(value);
-  return scheme.toLowerCase() === 'basic' ? parseToken(passwordOf(value)) : undefined;
+  const credential = findCredential(header);
+  return credential === undefined ? undefined : parseToken(credential);
 }
 
 /** The challenge of every 401: Basic, because that is what Nix and browsers can answer. */

@@ -3,9 +3,10 @@
 import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { parseAuthorization } from './authorization-header.ts';
+import { issueAtticToken, type AtticVerifier } from './attic-token.ts';
 import type { Caller } from './caller.ts';
-import { formatScope, parseScope, type Scope } from './scope.ts';
-import { formatToken, generateToken, hashSecret, secretMatches } from './token.ts';
+import { formatScope, parseScope, type AtticScope, type Scope } from './scope.ts';
+import { formatToken, generateToken, hashSecret, secretMatches, type TokenText } from './token.ts';
 
 const FLUSH_MS = 60_000; // how stale "last used" may be
 
@@ -14,6 +15,9 @@ export interface TokenRequest {
   readonly scopes: readonly Scope[];
   /** Milliseconds since 1970; absent: until revoked. */
   readonly expiresAt?: number;
+  /** Who the holder proved to be, and the claims that say so. */
+  readonly identity?: string;
+  readonly claims?: Readonly<Record<string, string>>;
 }
 
 /** A token as it may be shown: all but its secret. Times are milliseconds since 1970. */
@@ -46,9 +50,41 @@ export class TokenRegistry implements AsyncDisposable {
   async create(request: TokenRequest): Promise<{ readonly info: TokenInfo; readonly token: string }> {
     if (request.scopes.length === 0)
       throw new SlipwayError('invalid', 'A token without any scope could do nothing.', {
-        next: 'Give at least one of --read, --write, --agent or --admin.',
+        next: 'Give at least one of --read, --write, --contribute, --manage, --agent, --view or --admin.',
       });
     const text = generateToken();
+    return { info: await this.#insert(text, request), token: formatToken(text) };
+  }
+
+  /** Issues a token in Attic's form. It is listed and can be revoked like every other, unlike those of atticadm. */
+  async createAttic(
+    request: TokenRequest & { readonly scopes: readonly AtticScope[] },
+    verifier: AtticVerifier,
+  ): Promise<{ readonly info: TokenInfo; readonly token: string }> {
+    const text = generateToken();
+    const info = await this.#insert(text, request);
+    const { expiresAt, createdAt: now } = info;
+    const token = issueAtticToken(
+      { subject: request.name, tokenId: info.id, scopes: request.scopes, now, expiresAt },
+      verifier,
+    );
+    return { info, token };
+  }
+
+  /** Whether a token of this id was issued and is revoked or expired; an id that is not known is not ended. */
+  async isEnded(id: string): Promise<boolean> {
+    const row = await this.#database.read
+      .selectFrom('access_token')
+      .select(['expires_at', 'revoked_at'])
+      .where('id', '=', id)
+      .executeTakeFirst();
+    if (row === undefined) return false;
+    if (row.revoked_at !== null || (row.expires_at ?? Infinity) <= this.#now()) return true;
+    this.#noteUse(id);
+    return false;
+  }
+
+  async #insert(text: TokenText, request: TokenRequest): Promise<TokenInfo> {
     const row = {
       id: text.id,
       name: request.name,
@@ -58,11 +94,13 @@ export class TokenRegistry implements AsyncDisposable {
       expires_at: request.expiresAt ?? null,
       revoked_at: null,
       last_used_at: null,
+      identity: request.identity ?? null,
+      claims: request.claims === undefined ? null : JSON.stringify(request.claims),
     };
     await this.#database.write(
       async (transaction) => await transaction.insertInto('access_token').values(row).execute(),
     );
-    return { info: infoOf(row), token: formatToken(text) };
+    return infoOf(row);
   }
 
   async list(): Promise<TokenInfo[]> {
@@ -105,7 +143,13 @@ export class TokenRegistry implements AsyncDisposable {
     const info = infoOf(row);
     if (info.revokedAt !== undefined || (info.expiresAt ?? Infinity) <= this.#now()) return undefined;
     this.#noteUse(info.id);
-    return { id: info.id, name: info.name, scopes: info.scopes };
+    return {
+      id: info.id,
+      name: info.name,
+      scopes: info.scopes,
+      ...(row.identity !== null && { identity: row.identity }),
+      ...(row.claims !== null && { claims: JSON.parse(row.claims) as Record<string, string> }),
+    };
   }
 
   /** Writes the gathered times of last use. */

@@ -4,15 +4,20 @@ import type { Database } from '../storage/database.ts';
 import { Semaphore } from '../util/concurrency.ts';
 import { AccessTimes } from './access-times.ts';
 import { CacheRegistry, type Cache } from './cache-registry.ts';
+import { changeKeys } from './change-keys.ts';
 import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding } from './content-reader.ts';
+import { findMissingPaths } from './missing-paths.ts';
 import { parseNarName } from './nar-names.ts';
 import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
 import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
 import { PathPublisher, type Publication } from './path-publisher.ts';
+import { Promoter } from './promotion.ts';
+import { Quotas } from './quotas.ts';
 import { rescuePaths } from './rescue-paths.ts';
 import { SideFiles, type SideFileUpload } from './side-files.ts';
 import { SigningKeys } from './signing-keys.ts';
+import type { Writer } from './writer.ts';
 
 /** Uploads that are worked on at once; more wait their turn. Each holds some 20 MiB. */
 const CONCURRENT_INGESTS = 8;
@@ -43,6 +48,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly #narInfos: NarInfoLookup;
   readonly #uploads: NarUploads;
   readonly #publisher: PathPublisher;
+  readonly #promoter: Promoter;
   readonly #access: AccessTimes;
   readonly #ingests = new Semaphore(CONCURRENT_INGESTS);
 
@@ -54,7 +60,9 @@ export class BinaryCache implements AsyncDisposable {
     this.sideFiles = new SideFiles(database, blobs);
     this.#narInfos = new NarInfoLookup(database);
     this.#uploads = new NarUploads(database, blobs);
-    this.#publisher = new PathPublisher(database, this.keys, layouts);
+    const quotas = new Quotas(database);
+    this.#publisher = new PathPublisher({ database, keys: this.keys, layouts, quotas });
+    this.#promoter = new Promoter(database, this.keys);
     this.#access = new AccessTimes(database);
     const onDamage = (): void => this.#narInfos.forgetAll();
     this.contents = new ContentReader({ database, blobs, layouts, onDamage });
@@ -62,7 +70,7 @@ export class BinaryCache implements AsyncDisposable {
 
   /** The signed narinfo of a path; asking for it counts as use. */
   async findNarInfo(cache: Cache, hash: string): Promise<RenderedNarInfo | undefined> {
-    const found = await this.#narInfos.find(cache.id, hash);
+    const found = await this.#narInfos.find(cache, hash);
     if (found?.tombstoned === true && !(await this.#rescue(cache, hash))) return undefined;
     if (found) this.#access.touch(cache.id, hash);
     return found;
@@ -83,10 +91,36 @@ export class BinaryCache implements AsyncDisposable {
     await this.#ingests.run(async () => await this.#uploads.put(request));
   }
 
-  /** Publishes a path; see PathPublisher.publish. */
+  /** Publishes a path; see PathPublisher.publish. A path of an overlay goes on into its base when a rule says so. */
   async putNarInfo(publication: Publication): Promise<void> {
+    const { cache, base, hash, writer } = publication;
     await this.#publisher.publish(publication);
-    this.#narInfos.forget(publication.cache.id, publication.hash);
+    this.#narInfos.forget(cache.id, hash);
+    if (base !== undefined) await this.#promote(base, cache, hash, writer);
+  }
+
+  /** Which of the hashes none of the caches holds; asking counts as use of those that are held. */
+  async findMissing(caches: readonly Cache[], hashes: readonly string[]): Promise<string[]> {
+    return await findMissingPaths({ database: this.#database, access: this.#access }, caches, hashes);
+  }
+
+  /** Whether bytes with this SHA-256 are here, in whatever cache. Only for callers who prove that they have them. */
+  async holdsContent(hash: Uint8Array): Promise<boolean> {
+    const row = await this.#database.read
+      .selectFrom('content')
+      .select('id')
+      .where('hash', '=', hash)
+      .where('damaged_at', 'is', null)
+      .executeTakeFirst();
+    return row !== undefined;
+  }
+
+  /** Changes the signing keys and signs all that is published anew; see changeKeys. */
+  async replaceKeys(name: string, texts: readonly string[]): Promise<void> {
+    const cache = await this.caches.get(name);
+    await changeKeys({ database: this.#database, keys: this.keys }, cache, texts);
+    this.#narInfos.forgetAll();
+    this.caches.forget(name);
   }
 
   async putSideFile(upload: SideFileUpload): Promise<void> {
@@ -106,6 +140,11 @@ export class BinaryCache implements AsyncDisposable {
     return present.has(hash);
   }
 
+  async #promote(base: Cache, overlay: Cache, hash: string, writer: Writer): Promise<void> {
+    await this.#promoter.promote({ base, overlay, hash }, writer);
+    this.#narInfos.forget(base.id, hash);
+  }
+
   async #findPublished(cache: Cache, narHash: Uint8Array): Promise<number | undefined> {
     const rows = await this.#database.read
       .selectFrom('content')
@@ -114,6 +153,7 @@ export class BinaryCache implements AsyncDisposable {
       .where('content.hash', '=', narHash)
       .where('content.damaged_at', 'is', null)
       .where('store_path.cache_id', '=', cache.id)
+      .where('store_path.quarantined_at', 'is', null)
       .execute();
     for (const row of rows) this.#access.touch(cache.id, row.hash);
     return rows[0]?.id;

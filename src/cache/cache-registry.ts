@@ -1,11 +1,17 @@
 // The caches of this server: create, find, list. A cache is a name, a visibility, and the key that signs its paths.
 import type { Database } from '../storage/database.ts';
 import { LRUCache } from 'lru-cache';
+import type { Selectable, Updateable } from 'kysely';
+import type { CacheTable } from '../storage/cache-tables.ts';
+import { parsePublicKey } from '../nix/signature.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { SigningKeys } from './signing-keys.ts';
 
 /** What a cache may be called: it becomes the first segment of its URLs. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_+-]{0,49}$/;
+
+/** What an overlay may be called after its cache's name. */
+const WRITER = /^[A-Za-z0-9][A-Za-z0-9._-]{0,79}$/;
 
 /** First segments that belong to the rest of the server. */
 export const RESERVED_NAMES: ReadonlySet<string> = new Set([
@@ -21,6 +27,8 @@ export const RESERVED_NAMES: ReadonlySet<string> = new Set([
 /** How long a change made by another process, for instance `slipway cache create`, may stay unseen. */
 const CONFIG_TTL_MS = 2_000;
 
+const MOST_KEYS = 100;
+
 export interface CacheSettings {
   readonly name: string;
   readonly isPublic: boolean;
@@ -29,15 +37,40 @@ export interface CacheSettings {
   readonly storeDir: string;
   /** Whether a path is refused while something that it references is not in the cache. */
   readonly closed: boolean;
+  /** Names of keys: clients do not push what is signed by one of them. */
+  readonly upstreamKeys: readonly string[];
+  /** `name:base64`: what these keys signed is published whoever sends it. */
+  readonly acceptedKeys: readonly string[];
+  /** A contributor's path is published once so many of them hold the same bytes; 0: never by that. */
+  readonly agreement: number;
+  /** How long an unused path is kept; 0: for ever; undefined: as the server does by default. */
+  readonly retentionMs: number | undefined;
+  /** Most bytes of NARs. */
+  readonly quotaBytes: number | undefined;
 }
+
+type NewCache = Pick<CacheSettings, 'name' | 'isPublic' | 'priority' | 'storeDir' | 'closed'> &
+  Partial<CacheSettings> & {
+    /** Text of the signing key; without it, one is made. */
+    readonly key?: string;
+  };
+
+export type CacheChanges = Partial<Omit<CacheSettings, 'name'>>;
 
 export interface Cache extends CacheSettings {
   readonly id: number;
   readonly createdAt: number;
+  /** Of an overlay: the cache that it lies over. */
+  readonly baseId: number | undefined;
+  /** Counts what took published paths back. */
+  readonly epoch: number;
 }
 
+/** `<cache>` or, for the overlay of a contributor, `<cache>~<writer>`. */
 export function isCacheName(name: string): boolean {
-  return NAME.test(name) && !RESERVED_NAMES.has(name);
+  const [base = '', writer, ...more] = name.split('~');
+  if (!NAME.test(base) || RESERVED_NAMES.has(base) || more.length > 0) return false;
+  return writer === undefined || WRITER.test(writer);
 }
 
 export class CacheRegistry {
@@ -54,27 +87,85 @@ export class CacheRegistry {
   }
 
   /** Makes a cache and its signing key. An existing name is `conflict`. */
-  async create(settings: CacheSettings): Promise<Cache> {
+  async create({ key, ...settings }: NewCache): Promise<Cache> {
+    checkName(settings.name);
+    if (settings.name.includes('~')) throw badName(settings.name);
     checkSettings(settings);
-    if ((await this.#read(settings.name)) !== undefined)
-      throw new SlipwayError('conflict', `There is a cache named ${settings.name} already.`);
-    await this.#keys.generate(settings.name);
-    await this.#database.write(
+    if ((await this.#read(settings.name)) !== undefined) throw existsAlready(settings.name);
+    await (key === undefined ? this.#keys.generate(settings.name) : this.#keys.import(settings.name, key));
+    if (!(await this.#insert(settings, null))) throw existsAlready(settings.name);
+    return await this.get(settings.name);
+  }
+
+  /** The overlay that `writer` fills over `base`, made when it is not there yet. It is private and has its own key. */
+  async ensureOverlay(base: Cache, writer: string): Promise<Cache> {
+    const name = `${base.name}~${writer}`;
+    const found = await this.find(name);
+    if (found) return found;
+    checkName(name);
+    await this.#keys.generate(name);
+    const { priority, storeDir, closed } = base;
+    await this.#insert({ name, isPublic: false, priority, storeDir, closed }, base.id);
+    return await this.get(name);
+  }
+
+  /** Changes the given settings. */
+  async configure(name: string, changes: CacheChanges): Promise<Cache> {
+    checkSettings(changes);
+    const { id } = await this.get(name);
+    const columns = columnsOf(changes);
+    if (Object.keys(columns).length > 0)
+      await this.#database.write(
+        async (transaction) =>
+          await transaction.updateTable('cache').set(columns).where('id', '=', id).execute(),
+      );
+    this.#known.delete(name);
+    return await this.get(name);
+  }
+
+  /** Removes a cache with its overlays; its key files are set aside, because a key can never be made again. */
+  async destroy(name: string): Promise<void> {
+    const { id } = await this.get(name);
+    const removed = await this.#database.write(
+      async (transaction) =>
+        await transaction
+          .deleteFrom('cache')
+          .where((where) => where.or([where('id', '=', id), where('base_id', '=', id)]))
+          .returning('name')
+          .execute(),
+    );
+    for (const row of removed) {
+      this.#known.delete(row.name);
+      await this.#keys.setAside(row.name);
+    }
+  }
+
+  /** Forgets what is remembered of a cache: its row was changed elsewhere in this process. */
+  forget(name: string): void {
+    this.#known.delete(name);
+  }
+
+  /** False when another process was faster. */
+  async #insert(settings: Omit<NewCache, 'key'>, baseId: number | null): Promise<boolean> {
+    const { numInsertedOrUpdatedRows } = await this.#database.write(
       async (transaction) =>
         await transaction
           .insertInto('cache')
           .values({
+            ...columnsOf(settings),
             name: settings.name,
             is_public: settings.isPublic ? 1 : 0,
             priority: settings.priority,
             store_dir: settings.storeDir,
             closed: settings.closed ? 1 : 0,
+            base_id: baseId,
             created_at: Date.now(),
           })
-          .execute(),
+          .onConflict((conflict) => conflict.column('name').doNothing())
+          .executeTakeFirst(),
     );
     this.#known.delete(settings.name);
-    return await this.get(settings.name);
+    return numInsertedOrUpdatedRows === 1n;
   }
 
   async find(name: string): Promise<Cache | undefined> {
@@ -108,15 +199,7 @@ export class CacheRegistry {
   }
 }
 
-interface CacheRow {
-  readonly id: number;
-  readonly name: string;
-  readonly is_public: number;
-  readonly priority: number;
-  readonly store_dir: string;
-  readonly closed: number;
-  readonly created_at: number;
-}
+type CacheRow = Selectable<CacheTable>;
 
 function cacheOf(row: CacheRow): Cache {
   return {
@@ -126,15 +209,70 @@ function cacheOf(row: CacheRow): Cache {
     priority: row.priority,
     storeDir: row.store_dir,
     closed: row.closed === 1,
+    upstreamKeys: wordsOf(row.upstream_keys),
+    acceptedKeys: wordsOf(row.accepted_keys),
+    agreement: row.agreement,
+    retentionMs: row.retention_ms ?? undefined,
+    quotaBytes: row.quota_bytes ?? undefined,
     createdAt: row.created_at,
+    baseId: row.base_id ?? undefined,
+    epoch: row.epoch,
   };
 }
 
-function checkSettings(settings: CacheSettings): void {
-  if (!isCacheName(settings.name))
-    throw new SlipwayError('invalid', `"${settings.name}" cannot be the name of a cache.`, {
-      next: 'Use up to 50 letters, digits, "-", "_" and "+"; names of server routes such as "api" are taken.',
-    });
-  if (!/^\/[\w./+-]*[\w+-]$/.test(settings.storeDir))
-    throw new SlipwayError('invalid', `"${settings.storeDir}" is not a store directory.`);
+/** A setting that is there but `undefined` is taken back to the default. */
+function columnsOf(changes: CacheChanges): Updateable<CacheTable> {
+  const { priority, storeDir, agreement } = changes;
+  return {
+    ...flagColumns(changes),
+    ...(priority !== undefined && { priority }),
+    ...(storeDir !== undefined && { store_dir: storeDir }),
+    ...(agreement !== undefined && { agreement }),
+    ...keyColumns(changes),
+    ...('retentionMs' in changes && { retention_ms: changes.retentionMs ?? null }),
+    ...('quotaBytes' in changes && { quota_bytes: changes.quotaBytes ?? null }),
+  };
+}
+
+function flagColumns({ isPublic, closed }: CacheChanges): Updateable<CacheTable> {
+  return {
+    ...(isPublic !== undefined && { is_public: isPublic ? 1 : 0 }),
+    ...(closed !== undefined && { closed: closed ? 1 : 0 }),
+  };
+}
+
+function keyColumns({ upstreamKeys, acceptedKeys }: CacheChanges): Updateable<CacheTable> {
+  return {
+    ...(upstreamKeys !== undefined && { upstream_keys: upstreamKeys.join(' ') }),
+    ...(acceptedKeys !== undefined && { accepted_keys: acceptedKeys.join(' ') }),
+  };
+}
+
+function wordsOf(text: string): string[] {
+  return text.split(' ').filter((word) => word !== '');
+}
+
+function checkName(name: string): void {
+  if (!isCacheName(name)) throw badName(name);
+}
+
+function checkSettings({ storeDir, upstreamKeys = [], acceptedKeys = [] }: CacheChanges): void {
+  if (storeDir !== undefined && !/^\/[\w./+-]*[\w+-]$/.test(storeDir))
+    throw new SlipwayError('invalid', `"${storeDir.slice(0, 200)}" is not a store directory.`);
+  const wrong = upstreamKeys.find((name) => !/^[\x21-\x7e]{1,128}$/.test(name));
+  if (wrong !== undefined || upstreamKeys.length > MOST_KEYS)
+    throw new SlipwayError('invalid', 'The names of upstream keys are up to 100 words without spaces.');
+  if (acceptedKeys.length > MOST_KEYS)
+    throw new SlipwayError('invalid', `A cache accepts the signatures of at most ${MOST_KEYS} keys.`);
+  for (const key of acceptedKeys) parsePublicKey(key);
+}
+
+function badName(name: string): SlipwayError {
+  return new SlipwayError('invalid', `"${name.slice(0, 200)}" cannot be the name of a cache.`, {
+    next: 'Use up to 50 letters, digits, "-", "_" and "+"; names of server routes such as "api" are taken.',
+  });
+}
+
+function existsAlready(name: string): SlipwayError {
+  return new SlipwayError('conflict', `There is a cache named ${name} already.`);
 }

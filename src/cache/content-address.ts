@@ -29,6 +29,17 @@ export function checkContentAddress(info: NarInfo, storeDir: string, hashes: Nar
     throw refused(`the NAR does not have ${info.contentAddress}`);
 }
 
+/**
+ * Whether path and bytes are bound to each other, so that nobody's word is needed for the path. Stricter than the check
+ * above: an address that the server could not compute from the bytes proves nothing.
+ */
+export function isContentAddressProven(info: NarInfo, storeDir: string, hashes: NarHashes): boolean {
+  if (info.contentAddress === undefined || info.references.includes(info.storePath)) return false;
+  if (parseContentAddress(info.contentAddress).hash.algo !== 'sha256') return false;
+  checkContentAddress(info, storeDir, hashes);
+  return true;
+}
+
 /** `text:<hash>`, `fixed:<hash>` (flat) and `fixed:r:<hash>` (NAR), as in libstore/content-address.cc. */
 export function parseContentAddress(text: string): ContentAddress {
   const [, prefix = '', hash = ''] =

@@ -3,6 +3,7 @@
 import { crc32 } from 'node:zlib';
 import type { Database } from '../storage/database.ts';
 import { LRUCache } from 'lru-cache';
+import type { Cache } from './cache-registry.ts';
 
 const CACHE_BYTES = 64 * 1024 * 1024; // a narinfo is about 700 bytes: some 80,000 hot paths
 const ABSENT_BYTES = 100;
@@ -24,6 +25,7 @@ export class NarInfoLookup {
     sizeCalculation: (entry) => (entry === 'absent' ? ABSENT_BYTES : ABSENT_BYTES + entry.body.length),
     ttl: PRESENT_TTL_MS,
   });
+  readonly #epochs = new Map<number, number>();
   #generation = 0;
 
   constructor(database: Database) {
@@ -31,7 +33,11 @@ export class NarInfoLookup {
   }
 
   /** The narinfo as it is served; `undefined` when the path is not published or its content is damaged. */
-  async find(cacheId: number, hash: string): Promise<RenderedNarInfo | undefined> {
+  async find(
+    { id: cacheId, epoch }: Pick<Cache, 'id' | 'epoch'>,
+    hash: string,
+  ): Promise<RenderedNarInfo | undefined> {
+    this.#dropOldEpoch(cacheId, epoch);
     const key = `${cacheId}/${hash}`;
     const known = this.#known.get(key);
     if (known !== undefined) return known === 'absent' ? undefined : known;
@@ -55,6 +61,14 @@ export class NarInfoLookup {
     this.#known.clear();
   }
 
+  /** Another process took paths back: what was rendered before that is served no more. */
+  #dropOldEpoch(cacheId: number, epoch: number): void {
+    const before = this.#epochs.get(cacheId);
+    if (before === epoch) return;
+    this.#epochs.set(cacheId, epoch);
+    if (before !== undefined) this.forgetAll();
+  }
+
   async #read(cacheId: number, hash: string): Promise<RenderedNarInfo | undefined> {
     const row = await this.#database.read
       .selectFrom('store_path')
@@ -62,6 +76,7 @@ export class NarInfoLookup {
       .select(['store_path.narinfo', 'store_path.tombstoned_at'])
       .where('store_path.cache_id', '=', cacheId)
       .where('store_path.hash', '=', hash)
+      .where('store_path.quarantined_at', 'is', null)
       .where('content.damaged_at', 'is', null)
       .executeTakeFirst();
     if (row === undefined) return undefined;

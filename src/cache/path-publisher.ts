@@ -1,29 +1,31 @@
 // Makes a path visible: checks a narinfo against the NAR that was uploaded, signs it, and writes it in one transaction.
-// The first NAR hash of a path wins; another one is refused and recorded, never an overwrite.
-import type { Transaction } from 'kysely';
 import { formatHash, type Hash } from '../nix/hash.ts';
-import { fingerprint, formatNarInfo, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
+import { fingerprint, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { signText } from '../nix/signature.ts';
-import { storePathBaseName, storePathHash, type StorePath } from '../nix/store-path.ts';
+import { storePathHash } from '../nix/store-path.ts';
 import type { Database } from '../storage/database.ts';
-import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
+import { findMissingReference } from './closure-check.ts';
 import { checkContentAddress } from './content-address.ts';
 import type { ContentLayouts } from './content-layout.ts';
 import { formatNarName } from './nar-names.ts';
+import { missingReference, writePath } from './path-rows.ts';
+import type { Quotas } from './quotas.ts';
 import type { SigningKeys } from './signing-keys.ts';
-
-const REFERENCES_A_QUERY = 500;
-const MOST_FOREIGN_SIGNATURES = 32; // narinfos with more than 64 in all are refused by readers, ours included
+import type { Writer } from './writer.ts';
 
 export interface Publication {
   readonly cache: Cache;
+  /** Of an overlay: the cache that it lies over. */
+  readonly base?: Cache;
   /** The 32 characters of the URL. */
   readonly hash: string;
   /** The narinfo as the client sent it. */
   readonly text: string;
-  readonly writer: string;
+  readonly writer: Writer;
+  /** The client sends paths in no order: whether the closure is complete cannot be asked yet. */
+  readonly anyOrder?: boolean;
 }
 
 interface UploadedNar {
@@ -36,15 +38,24 @@ interface UploadedNar {
   readonly fileSize: number;
 }
 
+export interface PathPublisherParts {
+  readonly database: Database;
+  readonly keys: SigningKeys;
+  readonly layouts: ContentLayouts;
+  readonly quotas: Quotas;
+}
+
 export class PathPublisher {
   readonly #database: Database;
   readonly #keys: SigningKeys;
   readonly #layouts: ContentLayouts;
+  readonly #quotas: Quotas;
 
-  constructor(database: Database, keys: SigningKeys, layouts: ContentLayouts) {
-    this.#database = database;
-    this.#keys = keys;
-    this.#layouts = layouts;
+  constructor(parts: PathPublisherParts) {
+    this.#database = parts.database;
+    this.#keys = parts.keys;
+    this.#layouts = parts.layouts;
+    this.#quotas = parts.quotas;
   }
 
   /** Publishing the same path with the same bytes again is no error: new signatures are added, nothing else changes. */
@@ -56,14 +67,33 @@ export class PathPublisher {
     const nar = await this.#getUpload(publication, info);
     checkAgainstNar(info, nar);
     checkContentAddress(info, cache.storeDir, { nar: nar.narHash, flat: nar.flatHash });
-    if (cache.closed) await this.#checkReferences(cache, info);
+    const complete = cache.closed && publication.anyOrder !== true;
+    if (complete) await this.#checkReferences(publication, info);
+    await this.#quotas.check(cache, publication.base, nar.narSize);
     const message = fingerprint(info);
     const own = (await this.#keys.get(cache.name)).map((key) => signText(key, message));
-    const narinfo = await this.#render(info, nar, own);
-    const conflict = await this.#database.write(
-      async (transaction) => await publishRow(transaction, { publication, info, nar, narinfo, own }),
-    );
+    const rendered = await this.#render(info, nar);
+    const conflict = await this.#database.write(async (transaction) => {
+      const { writer } = publication;
+      const write = { cache, info: rendered, contentId: nar.contentId, own, writer, way: 'push', complete };
+      const failure = await writePath(transaction, write);
+      if (failure === undefined)
+        await transaction
+          .updateTable('nar_upload')
+          .set({ expires_at: null })
+          .where('cache_id', '=', cache.id)
+          .where('file_name', '=', nar.fileName)
+          .execute();
+      return failure;
+    });
     if (conflict) throw conflict;
+    this.#quotas.note(cache, nar.narSize);
+  }
+
+  async #checkReferences({ cache, base }: Publication, info: NarInfo): Promise<void> {
+    const caches = base === undefined ? [cache] : [cache, base];
+    const missing = await findMissingReference(this.#database, caches, info);
+    if (missing !== undefined) throw missingReference(info, missing);
   }
 
   async #getUpload({ cache, writer }: Publication, info: NarInfo): Promise<UploadedNar> {
@@ -75,7 +105,7 @@ export class PathPublisher {
       .where('nar_upload.cache_id', '=', cache.id)
       .where('nar_upload.file_name', '=', fileName)
       .where('content.damaged_at', 'is', null)
-      .where((where) => where.or([where('expires_at', 'is', null), where('writer', '=', writer)]))
+      .where((where) => where.or([where('expires_at', 'is', null), where('writer', '=', writer.id)]))
       .executeTakeFirst();
     if (row === undefined) throw refused(`the NAR ${info.url.slice(0, 200)} was not uploaded before it`);
     return {
@@ -89,23 +119,7 @@ export class PathPublisher {
     };
   }
 
-  async #checkReferences(cache: Cache, info: NarInfo): Promise<void> {
-    const wanted = [...new Set(info.references)].filter((reference) => reference !== info.storePath);
-    for (let from = 0; from < wanted.length; from += REFERENCES_A_QUERY) {
-      const batch = wanted.slice(from, from + REFERENCES_A_QUERY);
-      const rows = await this.#database.read
-        .selectFrom('store_path')
-        .select('store_path')
-        .where('cache_id', '=', cache.id)
-        .where('hash', 'in', batch.map(storePathHash))
-        .execute();
-      const held = new Set(rows.map((row) => row.store_path));
-      const missing = batch.find((reference) => !held.has(reference));
-      if (missing !== undefined) throw missingReference(info, missing);
-    }
-  }
-
-  async #render(info: NarInfo, nar: UploadedNar, own: readonly string[]): Promise<NarInfo> {
+  async #render(info: NarInfo, nar: UploadedNar): Promise<NarInfo> {
     const layout = await this.#layouts.find(nar.contentId);
     if (layout === undefined) throw refused('its NAR was damaged meanwhile; push it again');
     const { fileHash: _, ...claimed } = info;
@@ -115,100 +129,8 @@ export class PathPublisher {
       compression: 'zstd',
       fileSize: layout.storedOffsets.at(-1) ?? 0,
       references: [...new Set(info.references)].toSorted(),
-      signatures: mergeSignatures(info.signatures, own),
     };
   }
-}
-
-interface Row {
-  readonly publication: Publication;
-  readonly info: NarInfo;
-  readonly nar: UploadedNar;
-  /** As it will be served. */
-  readonly narinfo: NarInfo;
-  /** The cache's own signatures. */
-  readonly own: readonly string[];
-}
-
-/** Returns the conflict instead of throwing it, so that its record is committed. */
-async function publishRow(transaction: Transaction<Schema>, row: Row): Promise<SlipwayError | undefined> {
-  const { cache, hash } = row.publication;
-  const held = await transaction
-    .selectFrom('store_path')
-    .selectAll()
-    .where('cache_id', '=', cache.id)
-    .where('hash', '=', hash)
-    .executeTakeFirst();
-  if (held === undefined) await insertPath(transaction, row);
-  else {
-    const info = parseNarInfo(held.narinfo, cache.storeDir);
-    if (fingerprint(info) !== fingerprint(row.info)) return await recordConflict(transaction, row, info);
-    const signatures = mergeSignatures([...info.signatures, ...row.info.signatures], row.own);
-    await transaction
-      .updateTable('store_path')
-      .set({ narinfo: formatNarInfo({ ...info, signatures }), last_access_at: Date.now() })
-      .where('cache_id', '=', cache.id)
-      .where('hash', '=', hash)
-      .execute();
-  }
-  await transaction
-    .updateTable('nar_upload')
-    .set({ expires_at: null })
-    .where('cache_id', '=', cache.id)
-    .where('file_name', '=', row.nar.fileName)
-    .execute();
-  return undefined;
-}
-
-async function insertPath(
-  transaction: Transaction<Schema>,
-  { publication, nar, narinfo }: Row,
-): Promise<void> {
-  const now = Date.now();
-  await transaction
-    .insertInto('store_path')
-    .values({
-      cache_id: publication.cache.id,
-      hash: publication.hash,
-      store_path: narinfo.storePath,
-      content_id: nar.contentId,
-      path_references: narinfo.references.map(storePathBaseName).join(' '),
-      deriver: narinfo.deriver ?? null,
-      ca: narinfo.contentAddress ?? null,
-      narinfo: formatNarInfo(narinfo),
-      writer: publication.writer,
-      created_at: now,
-      last_access_at: now,
-    })
-    .execute();
-}
-
-async function recordConflict(
-  transaction: Transaction<Schema>,
-  { publication, info }: Row,
-  held: NarInfo,
-): Promise<SlipwayError> {
-  await transaction
-    .insertInto('path_conflict')
-    .values({
-      cache_id: publication.cache.id,
-      hash: publication.hash,
-      store_path: info.storePath,
-      held_nar_hash: formatHash(held.narHash),
-      offered_nar_hash: formatHash(info.narHash),
-      writer: publication.writer,
-      created_at: Date.now(),
-    })
-    .onConflict((conflict) => conflict.doNothing())
-    .execute();
-  return new SlipwayError(
-    'conflict',
-    `The cache holds ${info.storePath} with other contents (${formatHash(held.narHash)}) than these (${formatHash(info.narHash)}).`,
-    {
-      next: 'The first upload of a path wins. Find out which build is right: the package is not reproducible, or somebody tampers.',
-      facts: { path: info.storePath, held: formatHash(held.narHash), offered: formatHash(info.narHash) },
-    },
-  );
 }
 
 function checkAgainstNar(info: NarInfo, nar: UploadedNar): void {
@@ -224,23 +146,6 @@ function checkAgainstNar(info: NarInfo, nar: UploadedNar): void {
     throw refused('its FileHash is not that of the uploaded file');
   if (info.fileSize !== undefined && info.fileSize !== nar.fileSize)
     throw refused('its FileSize is not that of the uploaded file');
-}
-
-/** What uploaders signed, each once and the first ones when there are many; then the cache's own. */
-function mergeSignatures(foreign: readonly string[], own: readonly string[]): string[] {
-  const kept = new Set(foreign.filter((signature) => !own.includes(signature)));
-  return [...[...kept].slice(0, MOST_FOREIGN_SIGNATURES), ...own];
-}
-
-function missingReference(info: NarInfo, missing: StorePath): SlipwayError {
-  return new SlipwayError(
-    'narinfo_invalid',
-    `${info.storePath} needs ${missing}, which is not in this cache.`,
-    {
-      next: 'Push the whole closure. If Nix skips it because it was there once: rm ~/.cache/nix/binary-cache-v*.sqlite',
-      facts: { path: info.storePath, missing },
-    },
-  );
 }
 
 function sha256(bytes: Uint8Array): Hash {

@@ -3,10 +3,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { AUTHENTICATE_CHALLENGE } from '../auth/authorization-header.ts';
 import { httpStatus, type SlipwayError } from '../util/errors.ts';
-
-// What a client still sends is read and dropped for a while: closing at once would take the answer from under it.
-const DRAINED_BYTES = 64 * 1024 * 1024;
-const DRAINED_MS = 30_000;
+import { drainRequest } from './drain-request.ts';
 
 export function answerCacheFailure(
   request: IncomingMessage,
@@ -25,7 +22,7 @@ export function answerCacheFailure(
     ...(status === 401 ? { 'www-authenticate': AUTHENTICATE_CHALLENGE } : {}),
   });
   response.end(request.method === 'HEAD' ? undefined : text);
-  if (!request.complete) drain(request);
+  if (!request.complete) drainRequest(request);
 }
 
 function statusOf(request: IncomingMessage, error: SlipwayError): number {
@@ -41,15 +38,4 @@ function isUnknownMethod(request: IncomingMessage): boolean {
 function textOf(error: SlipwayError): string {
   if (error.code === 'internal') return 'Something failed inside the server; its log says more.\n';
   return error.next === undefined ? `${error.message}\n` : `${error.message}\n${error.next}\n`;
-}
-
-function drain(request: IncomingMessage): void {
-  let left = DRAINED_BYTES;
-  const timer = setTimeout(() => request.destroy(), DRAINED_MS).unref();
-  request.on('data', (bytes: Buffer) => {
-    left -= bytes.length;
-    if (left < 0) request.destroy();
-  });
-  request.socket.once('close', () => clearTimeout(timer));
-  request.once('end', () => clearTimeout(timer));
 }

@@ -1,17 +1,18 @@
 // GET and HEAD of the data plane: nix-cache-info, narinfos, NARs with ranges, logs and other side files.
 // Every body has a known length; nothing is promised before its first bytes are read and checked.
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import { writerOf } from '../auth/caller.ts';
 import type { BinaryCache } from '../cache/binary-cache.ts';
 import type { Cache } from '../cache/cache-registry.ts';
 import type { Encoding } from '../cache/content-reader.ts';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-request.ts';
+import type { CacheReadRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
 import { sendBody } from './send-body.ts';
 
 const YEAR_S = 31_536_000;
 
-export async function readFromCache(binaryCache: BinaryCache, incoming: CacheRequest): Promise<void> {
+export async function readFromCache(binaryCache: BinaryCache, incoming: CacheReadRequest): Promise<void> {
   const { route } = incoming;
   switch (route.kind) {
     case 'cache-info':
@@ -26,11 +27,15 @@ export async function readFromCache(binaryCache: BinaryCache, incoming: CacheReq
 }
 
 function cacheInfo(cache: Cache): Buffer {
-  return Buffer.from(`StoreDir: ${cache.storeDir}\nWantMassQuery: 1\nPriority: ${cache.priority}\n`);
+  return Buffer.from(`WantMassQuery: 1\nStoreDir: ${cache.storeDir}\nPriority: ${cache.priority}\n`);
 }
 
-async function sendNarInfo(binaryCache: BinaryCache, incoming: CacheRequest, hash: string): Promise<void> {
-  const found = await binaryCache.findNarInfo(incoming.cache, hash);
+async function sendNarInfo(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  hash: string,
+): Promise<void> {
+  const found = await firstOf(incoming, async (cache) => await binaryCache.findNarInfo(cache, hash));
   if (found === undefined) throw absent();
   sendText(incoming, found.body, {
     'content-type': 'text/x-nix-narinfo',
@@ -40,8 +45,13 @@ async function sendNarInfo(binaryCache: BinaryCache, incoming: CacheRequest, has
   });
 }
 
-async function sendNar(binaryCache: BinaryCache, incoming: CacheRequest, fileName: string): Promise<void> {
-  const found = await binaryCache.findNar(incoming.cache, fileName, incoming.caller?.id);
+async function sendNar(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  fileName: string,
+): Promise<void> {
+  const viewer = incoming.caller && writerOf(incoming.caller);
+  const found = await firstOf(incoming, async (cache) => await binaryCache.findNar(cache, fileName, viewer));
   if (found === undefined) throw absent();
   await sendContent(binaryCache, incoming, {
     ...found,
@@ -52,8 +62,12 @@ async function sendNar(binaryCache: BinaryCache, incoming: CacheRequest, fileNam
   });
 }
 
-async function sendSideFile(binaryCache: BinaryCache, incoming: CacheRequest, name: string): Promise<void> {
-  const found = await binaryCache.sideFiles.find(incoming.cache, name);
+async function sendSideFile(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  name: string,
+): Promise<void> {
+  const found = await firstOf(incoming, async (cache) => await binaryCache.sideFiles.find(cache, name));
   if (found === undefined) throw absent();
   await sendContent(binaryCache, incoming, {
     contentId: found.contentId,
@@ -67,6 +81,17 @@ async function sendSideFile(binaryCache: BinaryCache, incoming: CacheRequest, na
   });
 }
 
+async function firstOf<T>(
+  { layers }: CacheReadRequest,
+  find: (cache: Cache) => Promise<T | undefined>,
+): Promise<T | undefined> {
+  for (const cache of layers) {
+    const found = await find(cache);
+    if (found !== undefined) return found;
+  }
+  return undefined;
+}
+
 interface ContentAnswer {
   readonly contentId: number;
   readonly encoding: Encoding;
@@ -75,7 +100,7 @@ interface ContentAnswer {
 
 async function sendContent(
   binaryCache: BinaryCache,
-  { request, response }: CacheRequest,
+  { request, response }: CacheReadRequest,
   answer: ContentAnswer,
 ): Promise<void> {
   const content = await binaryCache.contents.open(answer.contentId, answer.encoding);
@@ -112,7 +137,7 @@ function wantedRange(request: IncomingMessage, etag: string, length: number): Ra
     : { kind: 'whole' };
 }
 
-function sendText({ request, response }: CacheRequest, body: Buffer, headers: OutgoingHttpHeaders): void {
+function sendText({ request, response }: CacheReadRequest, body: Buffer, headers: OutgoingHttpHeaders): void {
   if (headers['etag'] !== undefined && request.headers['if-none-match'] === headers['etag'])
     return void response.writeHead(304, headers).end();
   response.writeHead(200, { ...headers, 'content-length': body.length });

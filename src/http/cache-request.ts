@@ -1,13 +1,17 @@
 // One request to a cache of a caller who may make it: what the doors of reading and writing work on.
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { Caller } from '../auth/caller.ts';
-import type { Cache } from '../cache/cache-registry.ts';
+import type { ReadAccess, WriteAccess } from './cache-access.ts';
 import type { CacheRoute } from './cache-route.ts';
 
-export interface CacheRequest {
-  readonly cache: Cache;
-  readonly route: CacheRoute;
-  readonly caller: Caller | undefined;
+export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+}
+
+export interface CacheReadRequest extends Exchange, ReadAccess {
+  readonly route: CacheRoute;
+}
+
+export interface CacheWriteRequest extends Exchange, WriteAccess {
+  readonly route: CacheRoute;
 }

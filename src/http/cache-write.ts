@@ -2,31 +2,30 @@
 import type { BinaryCache } from '../cache/binary-cache.ts';
 import { MAX_NARINFO_BYTES } from '../nix/narinfo.ts';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-request.ts';
+import type { CacheWriteRequest } from './cache-request.ts';
 import { readUpload, readUploadText } from './upload-body.ts';
 
 const MAX_CACHE_INFO_BYTES = 4096;
 
 export async function writeToCache(
   binaryCache: BinaryCache,
-  incoming: CacheRequest,
+  incoming: CacheWriteRequest,
   maxNarSize: number,
 ): Promise<void> {
-  const { route, cache, request, response } = incoming;
-  const writer = incoming.caller?.id ?? '';
+  const { route, cache, base, request, response, writer } = incoming;
   switch (route.kind) {
     case 'cache-info':
       checkCacheInfo(await readUploadText(incoming, MAX_CACHE_INFO_BYTES), cache.storeDir);
       break;
     case 'narinfo': {
       const text = await readUploadText(incoming, MAX_NARINFO_BYTES);
-      await binaryCache.putNarInfo({ cache, hash: route.hash, text, writer });
+      await binaryCache.putNarInfo({ cache, ...(base && { base }), hash: route.hash, text, writer });
       break;
     }
     case 'nar': {
       // A compressed file may be larger than what is in it, but not by much.
       const body = readUpload(incoming, maxNarSize + maxNarSize / 64 + 1024 * 1024);
-      await binaryCache.putNar({ cache, fileName: route.fileName, body, writer, maxNarSize });
+      await binaryCache.putNar({ cache, fileName: route.fileName, body, writer: writer.id, maxNarSize });
       break;
     }
     case 'other': {
@@ -34,7 +33,7 @@ export async function writeToCache(
       if (limit === undefined) throw unknownFile(route.name);
       const contentEncoding = request.headers['content-encoding'];
       const body = readUpload(incoming, limit);
-      await binaryCache.putSideFile({ cache, name: route.name, body, contentEncoding, writer });
+      await binaryCache.putSideFile({ cache, name: route.name, body, contentEncoding, writer: writer.id });
       break;
     }
   }

@@ -1,26 +1,24 @@
 // The body of an upload: invited only once it is wanted, limited at the door, and never taken as whole when it was cut.
 import type { IncomingMessage } from 'node:http';
 import { SlipwayError } from '../util/errors.ts';
-import type { CacheRequest } from './cache-request.ts';
+import type { Exchange } from './cache-request.ts';
 
 /** A client that sends nothing for so long is gone. Waiting for our own storage does not count. */
 const STALL_MS = 120_000;
 
-type Incoming = Pick<CacheRequest, 'request' | 'response'>;
-
 /** Refuses at once when the stated length is over `limit`; the stream fails when more arrives, or less than stated. */
-export function readUpload(incoming: Incoming, limit: number): AsyncIterable<Buffer> {
+export function readUpload(incoming: Exchange, limit: number): AsyncIterable<Buffer> {
   if (Number(incoming.request.headers['content-length'] ?? 0) > limit) throw tooLarge(limit);
   return readPieces(incoming, limit);
 }
 
-export async function readUploadText(incoming: Incoming, limit: number): Promise<string> {
+export async function readUploadText(incoming: Exchange, limit: number): Promise<string> {
   const pieces: Buffer[] = [];
   for await (const piece of readUpload(incoming, limit)) pieces.push(piece);
   return Buffer.concat(pieces).toString('utf8');
 }
 
-async function* readPieces({ request, response }: Incoming, limit: number): AsyncIterable<Buffer> {
+async function* readPieces({ request, response }: Exchange, limit: number): AsyncIterable<Buffer> {
   // `Expect: 100-continue` waits for this line. Sending it only here means that a refused upload never starts.
   if (request.headers.expect !== undefined) response.writeContinue();
   const pieces = request.iterator({ destroyOnReturn: false }) as AsyncIterator<Buffer>;

@@ -55,7 +55,7 @@ async function bodyOf(response: Response): Promise<Buffer> {
 
 test('GET nix-cache-info tells store, priority and that many paths may be asked for', async () => {
   const response = await fetch(`${server.url}/main/nix-cache-info`);
-  assert.equal(await response.text(), 'StoreDir: /nix/store\nWantMassQuery: 1\nPriority: 30\n');
+  assert.equal(await response.text(), 'WantMassQuery: 1\nStoreDir: /nix/store\nPriority: 30\n');
   assert.equal(response.headers.get('content-type'), 'text/x-nix-cache-info');
 });
 

@@ -3,6 +3,8 @@ import { mkdirSync } from 'node:fs';
 import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { AtticVerifier } from '../../src/auth/attic-token.ts';
+import { openCallers } from '../../src/auth/callers.ts';
 import { parseScope } from '../../src/auth/scope.ts';
 import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
@@ -31,6 +33,8 @@ export interface CacheServer extends AsyncDisposable {
 
 export interface CacheServerOptions {
   readonly maxNarSize?: number;
+  /** Keys of Attic's tokens. */
+  readonly attic?: readonly AtticVerifier[];
 }
 
 /** A server over `data` with the caches `main` (public) and `secret` (private), started as a real one would be. */
@@ -45,7 +49,12 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
   await createCaches(cache);
   const requests: LoggedRequest[] = [];
   const failures: unknown[] = [];
-  const handler = createCacheHandler({ cache, tokens, onError: (error) => failures.push(error), ...options });
+  const handler = createCacheHandler({
+    cache,
+    tokens: openCallers({ tokens, ...options }),
+    onError: (error) => failures.push(error),
+    ...options,
+  });
   const server = createServer({ requestTimeout: 0 });
   for (const event of ['request', 'checkContinue'] as const)
     server.on(event, (request, response) => {
