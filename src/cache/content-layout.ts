@@ -7,6 +7,7 @@ import { parseRecipe } from './recipe.ts';
 const CACHE_BYTES = 32 * 1024 * 1024;
 const QUERY_CHUNKS = 500;
 const BYTES_A_FRAME = 40;
+const BYTES_A_LITERAL = 150; // a view on the recipe, and its part of it
 
 export interface Frame {
   readonly blobKey: string;
@@ -14,13 +15,15 @@ export interface Frame {
   readonly length: number;
   readonly crc: number;
   readonly rawLength: number;
+  /** What is to be filled in before the frame is sent, see patched-frame.ts. */
+  readonly literals?: readonly Buffer[];
 }
 
 export interface ContentLayout {
   readonly contentId: number;
   /** SHA-256 of the content. */
   readonly hash: Uint8Array;
-  /** In order; they concatenate to a zstd stream of the content. */
+  /** In order; filled in, they concatenate to a zstd stream of the content. */
   readonly frames: readonly Frame[];
   /** Where each frame starts in that zstd stream, and its end. */
   readonly storedOffsets: Float64Array;
@@ -32,7 +35,7 @@ export class ContentLayouts {
   readonly #database: Database;
   readonly #cache = new LRUCache<number, ContentLayout>({
     maxSize: CACHE_BYTES,
-    sizeCalculation: (layout) => 200 + layout.frames.length * BYTES_A_FRAME,
+    sizeCalculation: sizeOf,
   });
 
   constructor(database: Database) {
@@ -70,12 +73,14 @@ export class ContentLayouts {
     const recipe = parseRecipe(row.recipe);
     const frames: Frame[] = [];
     for (let from = 0; from < recipe.chunks.length; from += QUERY_CHUNKS) {
-      const hashes = recipe.chunks.slice(from, from + QUERY_CHUNKS).map(({ hash }) => hash);
-      const found = await this.#findFrames(hashes);
-      for (const hash of hashes) {
+      const chunks = recipe.chunks.slice(from, from + QUERY_CHUNKS);
+      const found = await this.#findFrames(chunks.map(({ hash }) => hash));
+      for (const { hash, patches } of chunks) {
         const frame = found.get(keyOf(hash));
         if (frame === undefined) return undefined;
-        frames.push(frame);
+        frames.push(
+          patches === undefined ? frame : { ...frame, literals: patches.map(({ literal }) => literal) },
+        );
       }
     }
     return {
@@ -109,6 +114,11 @@ export class ContentLayouts {
       ]),
     );
   }
+}
+
+function sizeOf(layout: ContentLayout): number {
+  const literals = layout.frames.reduce((sum, frame) => sum + (frame.literals?.length ?? 0), 0);
+  return 200 + layout.frames.length * BYTES_A_FRAME + literals * BYTES_A_LITERAL;
 }
 
 function keyOf(hash: Uint8Array): string {

@@ -7,6 +7,7 @@ import type { Database } from '../storage/database.ts';
 import { SlipwayError, isCode } from '../util/errors.ts';
 import type { ContentLayout, ContentLayouts, Frame } from './content-layout.ts';
 import { decodeFrame } from './frame-codec.ts';
+import { fillPlaces } from './patched-frame.ts';
 
 // Frames that lie side by side are read in one go of up to 1 MiB, two reads ahead: 1.7 GB/s from a hot disk cache
 // against 0.3 GB/s for a read per chunk (measured, facts on packs).
@@ -120,9 +121,9 @@ export class ContentReader {
     const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length);
     const frames = layout.frames.slice(run.index, run.index + run.count);
     const broken = bytes === undefined ? frames : frames.filter((frame) => !isIntact(frame, run, bytes));
-    if (bytes !== undefined && broken.length === 0) return { index: run.index, bytes };
+    if (bytes !== undefined && broken.length === 0) return fillRun(layout, run, bytes);
     const moved = await this.#readMoved(layout, run);
-    if (moved !== undefined) return { index: run.index, bytes: moved };
+    if (moved !== undefined) return fillRun(layout, run, moved);
     await this.#markDamaged(layout.contentId, broken);
     throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
   }
@@ -175,6 +176,17 @@ interface Run {
 interface ReadRun {
   readonly index: number;
   readonly bytes: Buffer;
+}
+
+/** Puts in what the recipe keeps apart: the frames are then those of this content and no other. */
+function fillRun(layout: ContentLayout, { index, count }: Run, bytes: Buffer): ReadRun {
+  let at = 0;
+  for (let next = index; next < index + count; next++) {
+    const { length, literals } = layout.frames[next] as Frame;
+    if (literals !== undefined) fillPlaces(bytes.subarray(at, at + length), literals);
+    at += length;
+  }
+  return { index, bytes };
 }
 
 function planRuns(layout: ContentLayout, from: number, to: number): Run[] {

@@ -1,11 +1,14 @@
-// Turns a stream of bytes into chunks, skips the chunks that are held, and puts the others into packs.
+// Turns a stream of bytes into chunks, skips the chunks that are held, and puts the others into packs. References and
+// build-ids are taken out before the cuts are made (normaliser.ts), so that a rebuild finds most of its chunks held.
 // Nothing is visible afterwards: commit-content.ts does that, in one transaction.
-import { createHash, hash as oneShotHash } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import type { Database } from '../storage/database.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import { mapBounded } from '../util/concurrency.ts';
+import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from './chunk-patcher.ts';
 import { Chunker } from './chunker.ts';
 import { encodeFrame } from './frame-codec.ts';
+import { Normaliser, type NormalisedBytes } from './normaliser.ts';
 import { FRAME_KIND } from './pack-format.ts';
 import { PackWriter, type SealedPack } from './pack-writer.ts';
 import { formatRecipe, type RecipeChunk } from './recipe.ts';
@@ -23,18 +26,21 @@ export interface StagedContent {
   readonly packs: readonly SealedPack[];
 }
 
-interface StagedChunk {
-  readonly hash: Buffer;
-  readonly bytes: Buffer;
+interface StagedChunk extends PatchedChunk {
+  /** Place in the recipe. */
+  readonly index: number;
 }
 
 export class ContentWriter implements AsyncDisposable {
   readonly #database: Database;
   readonly #packs: PackWriter;
+  readonly #normaliser = new Normaliser();
+  readonly #patcher = new ChunkPatcher();
   readonly #chunker = new Chunker();
   readonly #hash = createHash('sha256');
   readonly #recipe: RecipeChunk[] = [];
   readonly #stored = new Set<string>();
+  readonly #unpatchable = new Set<string>();
   #batch: StagedChunk[] = [];
   #storing: Promise<void> = Promise.resolve();
   #size = 0;
@@ -48,11 +54,12 @@ export class ContentWriter implements AsyncDisposable {
   async write(bytes: Uint8Array): Promise<void> {
     this.#hash.update(bytes);
     this.#size += bytes.length;
-    this.#chunker.push(bytes, this.#add);
+    this.#push(this.#normaliser.push(bytes));
     if (this.#batch.length >= BATCH_CHUNKS) await this.#store();
   }
 
   async finish(): Promise<StagedContent> {
+    this.#push(this.#normaliser.end());
     this.#chunker.end(this.#add);
     await this.#store();
     await this.#storing;
@@ -69,11 +76,20 @@ export class ContentWriter implements AsyncDisposable {
     await this.#packs[Symbol.asyncDispose]();
   }
 
+  #push({ bytes, taken }: NormalisedBytes): void {
+    this.#patcher.add(taken);
+    this.#chunker.push(bytes, this.#add);
+  }
+
   readonly #add = (bytes: Buffer): void => {
-    const hash = oneShotHash('sha256', bytes, 'buffer');
-    this.#batch.push({ hash, bytes });
-    this.#recipe.push({ hash, rawLength: bytes.length });
+    const chunk = { ...this.#patcher.patch(bytes), index: this.#recipe.length };
+    this.#batch.push(chunk);
+    this.#list(chunk);
   };
+
+  #list({ index, hash, bytes, patches }: StagedChunk): void {
+    this.#recipe[index] = { hash, rawLength: bytes.length, ...(patches.length > 0 && { patches }) };
+  }
 
   /** Starts storing the gathered batch once the one before is stored. */
   async #store(): Promise<void> {
@@ -86,17 +102,31 @@ export class ContentWriter implements AsyncDisposable {
 
   async #storeBatch(batch: readonly StagedChunk[]): Promise<void> {
     const missing = await this.#findMissing(batch);
-    const frames = await mapBounded(missing, COMPRESSORS, async ({ bytes }) => await encodeFrame(bytes));
+    const frames = await mapBounded(missing, COMPRESSORS, encodeChunk);
     for (const [index, frame] of frames.entries()) {
-      const { hash, bytes } = missing[index] as StagedChunk;
-      await this.#packs.append(frame, { kind: FRAME_KIND.chunk, hash, rawLength: bytes.length });
+      const chunk = missing[index] as StagedChunk;
+      if (frame === undefined) this.#unpatchable.add(keyOf(chunk));
+      else await this.#append(chunk, frame);
     }
+    // zstd does not always make the blocks that places need: such chunks are stored as they came.
+    for (const chunk of batch) if (this.#unpatchable.has(keyOf(chunk))) await this.#storePlain(chunk);
+  }
+
+  async #storePlain(chunk: StagedChunk): Promise<void> {
+    const restored = { ...plain(chunk), index: chunk.index };
+    this.#list(restored);
+    for (const missing of await this.#findMissing([restored]))
+      await this.#append(missing, await encodeFrame(missing.bytes));
+  }
+
+  async #append({ hash, bytes }: StagedChunk, frame: Buffer): Promise<void> {
+    await this.#packs.append(frame, { kind: FRAME_KIND.chunk, hash, rawLength: bytes.length });
   }
 
   /** Chunks of the batch that are neither held intact, and to stay, nor already in this upload. */
   async #findMissing(batch: readonly StagedChunk[]): Promise<StagedChunk[]> {
-    const fresh = batch.filter(({ hash }) => {
-      const key = hash.toString('latin1');
+    const fresh = batch.filter((chunk) => {
+      const key = keyOf(chunk);
       return this.#stored.has(key) ? false : this.#stored.add(key);
     });
     if (fresh.length === 0) return [];
@@ -112,6 +142,10 @@ export class ContentWriter implements AsyncDisposable {
       .where('orphaned_at', 'is', null)
       .execute();
     const held = new Set(rows.map((row) => Buffer.from(row.hash).toString('latin1')));
-    return fresh.filter(({ hash }) => !held.has(hash.toString('latin1')));
+    return fresh.filter((chunk) => !held.has(keyOf(chunk)));
   }
+}
+
+function keyOf({ hash }: PatchedChunk): string {
+  return hash.toString('latin1');
 }

@@ -1,8 +1,9 @@
-// A recipe: how a content (a NAR, a log) is put together from chunks. Version 1 as in docs/FORMATS.md; the fields for
-// literals and patches are in place for reference-normalised chunks, and empty under normaliser 0.
+// A recipe: how a content (a NAR, a log) is put together from chunks. Version 1 as in docs/FORMATS.md. Under normaliser 0
+// chunks are the content's bytes; under normaliser 1 some have places that are filled with literals from the recipe.
 import { crc32 } from 'node:zlib';
 import { SlipwayError } from '../util/errors.ts';
 import { CHUNKER_VERSION } from './chunker.ts';
+import { NORMALISER_VERSION } from './normaliser.ts';
 
 const MAGIC = Buffer.from('SWR1');
 const RECIPE_VERSION = 1;
@@ -17,22 +18,34 @@ export interface Recipe {
 }
 
 export interface RecipeChunk {
-  /** SHA-256 of the chunk's bytes. */
+  /** Identity of the chunk, see chunk-identity.ts. */
   readonly hash: Uint8Array;
   readonly rawLength: number;
+  /** What is to be filled in, in order; most chunks have nothing. */
+  readonly patches?: readonly Patch[];
+}
+
+export interface Patch {
+  /** From the start of the chunk. */
+  readonly offset: number;
+  readonly literal: Buffer;
 }
 
 export function formatRecipe(recipe: Recipe): Buffer {
-  const parts: Uint8Array[] = [
+  const literals = new LiteralTable();
+  const chunks: Uint8Array[] = [];
+  for (const { hash, rawLength, patches } of recipe.chunks)
+    chunks.push(hash, formatVarint(rawLength), formatPatches(patches ?? [], literals));
+  const normaliser = literals.size === 0 ? PLAIN_NORMALISER : NORMALISER_VERSION;
+  const body = Buffer.concat([
     MAGIC,
-    Buffer.from([RECIPE_VERSION, CHUNKER_VERSION, PLAIN_NORMALISER]),
+    Buffer.from([RECIPE_VERSION, CHUNKER_VERSION, normaliser]),
     formatVarint(recipe.size),
     recipe.hash,
-    formatVarint(0), // literals
+    literals.format(),
     formatVarint(recipe.chunks.length),
-  ];
-  for (const chunk of recipe.chunks) parts.push(chunk.hash, formatVarint(chunk.rawLength), NO_PATCHES);
-  const body = Buffer.concat(parts);
+    ...chunks,
+  ]);
   const checksum = Buffer.alloc(4);
   checksum.writeUInt32LE(crc32(body));
   return Buffer.concat([body, checksum]);
@@ -44,18 +57,66 @@ export function parseRecipe(bytes: Uint8Array): Recipe {
   reader.expect(MAGIC, 'magic');
   reader.expect(Buffer.from([RECIPE_VERSION]), 'version');
   reader.take(1); // chunker: matters for sharing, not for reading
-  reader.expect(Buffer.from([PLAIN_NORMALISER]), 'normaliser');
+  const [normaliser = 0] = reader.take(1);
+  if (normaliser > NORMALISER_VERSION) throw broken('normaliser');
   const size = reader.varint();
   const hash = reader.take(HASH_BYTES);
-  reader.expect(Buffer.from([0]), 'literals');
-  const count = reader.varint();
-  const chunks = Array.from({ length: count }, () => {
-    const chunk = { hash: reader.take(HASH_BYTES), rawLength: reader.varint() };
-    reader.expect(NO_PATCHES, 'patches');
-    return chunk;
-  });
+  const literals = Array.from({ length: reader.varint() }, () => reader.take(reader.varint()));
+  const chunks = Array.from({ length: reader.varint() }, () => parseChunk(reader, literals));
   reader.end();
   return { hash, size, chunks };
+}
+
+function parseChunk(reader: RecipeReader, literals: readonly Buffer[]): RecipeChunk {
+  const hash = reader.take(HASH_BYTES);
+  const rawLength = reader.varint();
+  const count = reader.varint();
+  if (count === 0) return { hash, rawLength };
+  const patches: Patch[] = [];
+  for (let end = 0; patches.length < count;) {
+    const offset = end + reader.varint();
+    const literal = literals[reader.varint()];
+    if (literal === undefined) throw broken('literal');
+    patches.push({ offset, literal });
+    end = offset + literal.length;
+    if (end > rawLength) throw broken('patch');
+  }
+  return { hash, rawLength, patches };
+}
+
+function formatPatches(patches: readonly Patch[], literals: LiteralTable): Buffer {
+  const parts = [formatVarint(patches.length)];
+  let end = 0;
+  for (const { offset, literal } of patches) {
+    parts.push(formatVarint(offset - end), formatVarint(literals.indexOf(literal)));
+    end = offset + literal.length;
+  }
+  return Buffer.concat(parts);
+}
+
+/** Every literal once, in the order of first use. */
+class LiteralTable {
+  readonly #indexes = new Map<string, number>();
+
+  get size(): number {
+    return this.#indexes.size;
+  }
+
+  indexOf(literal: Buffer): number {
+    const key = literal.toString('latin1');
+    const known = this.#indexes.get(key);
+    if (known !== undefined) return known;
+    this.#indexes.set(key, this.#indexes.size);
+    return this.#indexes.size - 1;
+  }
+
+  format(): Buffer {
+    const literals = [...this.#indexes.keys()].map((key) => Buffer.from(key, 'latin1'));
+    return Buffer.concat([
+      formatVarint(literals.length),
+      ...literals.flatMap((literal) => [formatVarint(literal.length), literal]),
+    ]);
+  }
 }
 
 /** Unsigned LEB128, up to 2^53. */
@@ -66,8 +127,6 @@ export function formatVarint(value: number): Buffer {
   bytes.push(rest);
   return Buffer.from(bytes);
 }
-
-const NO_PATCHES = formatVarint(0);
 
 function verified(bytes: Uint8Array): Buffer {
   const whole = Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength);

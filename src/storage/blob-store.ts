@@ -11,6 +11,7 @@ export interface BlobStore extends AsyncDisposable {
 
   /**
    * The `length` bytes at `offset`, exactly; `undefined` when the blob is missing or ends before. Never fewer bytes.
+   * The buffer is the caller's own: readers write into it.
    * Callers bound `length`; an adapter may hold that much in memory.
    */
   read(key: string, offset: number, length: number): Promise<Buffer | undefined>;

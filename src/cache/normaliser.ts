@@ -1,0 +1,125 @@
+// Takes out of a stream what a rebuild changes although nothing else does: store paths' hashes and names, and the
+// build-ids of ELF files (GNU note type 3). What remains is the same in every rebuild, so it is stored once; what was
+// taken out is kept in the recipe. Works on any bytes and needs no list of references: a NAR arrives before its narinfo.
+// facts: a mass rebuild of 1.2 GB costs 74 MB in plain chunks, under 1 MB like this.
+
+/** Recorded in every recipe that uses it; what is found and what it is replaced by never change under one number. */
+export const NORMALISER_VERSION = 1;
+
+/** Takes the place of every byte taken out. */
+export const FILLER = 0x65;
+
+const STORE_PREFIX = Buffer.from('/nix/store/');
+const HASH_CHARACTERS = 32;
+const MOST_NAME = 211; // as Nix allows
+const BUILD_ID_NOTE = Buffer.from('040000001400000003000000474e5500', 'hex'); // sizes 4 and 20, type 3, "GNU"
+const BUILD_ID_BYTES = 20;
+
+/** So many bytes after the start of a find decide where it ends. */
+const LOOK_AHEAD = STORE_PREFIX.length + HASH_CHARACTERS + 1 + MOST_NAME + 1;
+
+/** Bytes that were taken out. */
+export interface Taken {
+  /** Place in the whole stream. */
+  readonly offset: number;
+  readonly bytes: Buffer;
+}
+
+export interface NormalisedBytes {
+  readonly bytes: Buffer;
+  /** In order; each lies within `bytes` as a whole. */
+  readonly taken: readonly Taken[];
+}
+
+/** Push interface: the results concatenate to the stream, with filler where something was taken out. */
+export class Normaliser {
+  #held: Buffer = Buffer.alloc(0);
+  #offset = 0; // of #held in the stream
+
+  push(bytes: Uint8Array): NormalisedBytes {
+    return this.#take(Buffer.concat([this.#held, bytes]), LOOK_AHEAD);
+  }
+
+  end(): NormalisedBytes {
+    return this.#take(this.#held, 0);
+  }
+
+  /** Normalises `all` but for its last `keep` bytes, which may belong to a find that is not over. */
+  #take(all: Buffer, keep: number): NormalisedBytes {
+    const settled = all.length - keep;
+    const finds = findAll(all, settled);
+    const last = finds.at(-1);
+    const end = Math.max(0, settled, last?.end ?? 0);
+    const taken = finds.map((find) => ({
+      offset: this.#offset + find.start,
+      bytes: Buffer.from(all.subarray(find.start, find.end)),
+    }));
+    this.#held = Buffer.from(all.subarray(end));
+    this.#offset += end;
+    for (const find of finds) all.fill(FILLER, find.start, find.end);
+    return { bytes: all.subarray(0, end), taken };
+  }
+}
+
+interface Find {
+  readonly start: number;
+  readonly end: number;
+}
+
+/** What begins before `settled`, in order and without overlaps. */
+function findAll(bytes: Buffer, settled: number): Find[] {
+  const finds = [...findStorePaths(bytes, settled), ...findBuildIds(bytes, settled)];
+  finds.sort((a, b) => a.start - b.start);
+  let end = 0;
+  return finds.filter((find) => {
+    if (find.start < end) return false;
+    end = find.end;
+    return true;
+  });
+}
+
+function* findStorePaths(bytes: Buffer, settled: number): Generator<Find> {
+  for (let at = bytes.indexOf(STORE_PREFIX); at !== -1 && at < settled;) {
+    const start = at + STORE_PREFIX.length;
+    const end = endOfBaseName(bytes, start);
+    if (end !== undefined) yield { start, end };
+    at = bytes.indexOf(STORE_PREFIX, end ?? start);
+  }
+}
+
+/** Where `<32 characters of a hash>-<name>` ends; `undefined` when it is none. */
+function endOfBaseName(bytes: Buffer, start: number): number | undefined {
+  const dash = start + HASH_CHARACTERS;
+  if (bytes[dash] !== 0x2d) return undefined;
+  for (let at = start; at < dash; at++) if (!isHashCharacter(bytes[at] ?? 0)) return undefined;
+  const last = Math.min(bytes.length, dash + 1 + MOST_NAME);
+  let end = dash + 1;
+  while (end < last && isNameCharacter(bytes[end] ?? 0)) end++;
+  return end;
+}
+
+function* findBuildIds(bytes: Buffer, settled: number): Generator<Find> {
+  for (let at = bytes.indexOf(BUILD_ID_NOTE); at !== -1 && at < settled;) {
+    const start = at + BUILD_ID_NOTE.length;
+    const end = start + BUILD_ID_BYTES;
+    if (end <= bytes.length) yield { start, end };
+    at = bytes.indexOf(BUILD_ID_NOTE, start);
+  }
+}
+
+const HASH_CHARACTER = characterSet('0123456789abcdfghijklmnpqrsvwxyz');
+const NAME_CHARACTER = characterSet('0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ+-._?=');
+
+function isHashCharacter(byte: number): boolean {
+  return HASH_CHARACTER[byte] === 1;
+}
+
+function isNameCharacter(byte: number): boolean {
+  return NAME_CHARACTER[byte] === 1;
+}
+
+function characterSet(characters: string): Uint8Array {
+  const set = new Uint8Array(256);
+  for (const byte of Buffer.from(characters)) set[byte] = 1;
+  return set;
+}
