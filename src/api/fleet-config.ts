@@ -53,6 +53,8 @@ export const fleetConfig = z.strictObject({
       editors: z._default(z.array(z.string()), []),
       /** Public half of the re-key identity (two while it is rotated): what is put is encrypted to it as well. */
       rekeyer: z.optional(z.union([z.string(), z.array(z.string())])),
+      /** `host/secret` (with `*`) whose files belong to other inputs of the flake: they are left as they are. */
+      unmanaged: z._default(z.array(z.string()), []),
     }),
     {},
   ),

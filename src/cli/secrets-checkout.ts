@@ -3,9 +3,10 @@
 import { publicKeys } from '../api/fleet-config.ts';
 import { readLocalRepository } from '../effects/git.ts';
 import { findObject } from '../effects/git-tree.ts';
-import { evaluateNix, openNix, type Nix } from '../effects/nix-cli.ts';
+import { openNix, type Nix } from '../effects/nix-cli.ts';
 import { defaultEvaluationLimits, evaluateHosts, type HostResult } from '../pipeline/evaluate-hosts.ts';
-import { fleetExpression, parseFleetFacts, type FleetFacts } from '../pipeline/fleet-facts.ts';
+import type { FleetFacts } from '../pipeline/fleet-facts.ts';
+import { readFleet } from '../pipeline/read-fleet.ts';
 import type { FlakeSource } from '../pipeline/flake-source.ts';
 import { openGitTree } from '../pipeline/git-source-tree.ts';
 import { parseSourceHostFacts, sourceHostExpression, type SourceHostFacts } from '../pipeline/host-facts.ts';
@@ -40,7 +41,7 @@ export async function openCheckout(path: string, signal: AbortSignal): Promise<C
   const nix = openNix();
   const ref = branch === undefined ? 'HEAD' : `refs/heads/${branch}`;
   const flake = { mirror: gitDirectory, ref, commit };
-  const fleet = parseFleetFacts(await evaluateNix(nix, fleetExpression(flake), { signal }));
+  const fleet = await readFleet(nix, flake, { signal });
   const source = await openGitTree(gitDirectory, commit);
   return { gitDirectory, workTree, commit, fleet, source, nix, flake };
 }

@@ -15,7 +15,14 @@ import { registerExposure } from './secrets-exposure.ts';
 import { putInCheckout, readValue } from './secrets-put.ts';
 import { rekeyInto, verifyTree } from './secrets-rekey.ts';
 import { approveInCheckout } from './secrets-approve.ts';
-import { formatGrantDiff, formatList, formatPlan, formatProblems, planJson } from './secrets-text.ts';
+import {
+  formatGrantDiff,
+  formatList,
+  formatPlan,
+  formatProblems,
+  formatWarnings,
+  planJson,
+} from './secrets-text.ts';
 
 interface Common {
   readonly repository: string;
@@ -181,6 +188,7 @@ function printJson(io: CliIo, { plan, failed }: CheckoutPlan): void {
 function endWithProblems(io: CliIo, { plan, failed }: CheckoutPlan): void {
   for (const [host, reason] of Object.entries(failed))
     io.stderr(`${host} could not be evaluated: ${reason}\n`);
+  io.stderr(formatWarnings(plan.warnings, io.color));
   io.stderr(formatProblems(plan.problems, io.color));
   setExitCode(plan.problems.length, failed);
 }

@@ -58,12 +58,17 @@ export function formatGrantDiff(grants: GrantPlan, color: boolean): string {
 
 export function formatProblems(problems: readonly SecretProblem[], color: boolean): string {
   const style = makeStyle(color);
-  return problems
-    .map((problem) => {
-      const next = problem.next === undefined ? '' : `\n  ${style.accent(stripControl(problem.next))}`;
-      return `${style.bad('problem')} ${stripControl(problem.message)}${next}\n`;
-    })
-    .join('');
+  return problems.map((problem) => formatProblem(style.bad('problem'), problem, style)).join('');
+}
+
+export function formatWarnings(warnings: readonly SecretProblem[], color: boolean): string {
+  const style = makeStyle(color);
+  return warnings.map((warning) => formatProblem(style.warn('warning'), warning, style)).join('');
+}
+
+function formatProblem(mark: string, { message, next }: SecretProblem, style: Style): string {
+  const step = next === undefined ? '' : `\n  ${style.accent(stripControl(next))}`;
+  return `${mark} ${stripControl(message)}${step}\n`;
 }
 
 export function planJson(plan: SecretsPlan): Record<string, unknown> {
@@ -83,6 +88,7 @@ export function planJson(plan: SecretsPlan): Record<string, unknown> {
       needsApproval: plan.grants.needsApproval,
       digest: plan.grants.digest,
     },
+    warnings: plan.warnings,
     problems: plan.problems,
   };
 }

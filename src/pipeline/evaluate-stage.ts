@@ -1,9 +1,9 @@
 // Stage evaluate, and the evaluation of the release commit: hosts side by side, each told as it comes.
 import type { EmitRunEvent } from '../api/run-events.ts';
-import { evaluateNix, type Nix } from '../effects/nix-cli.ts';
+import type { Nix } from '../effects/nix-cli.ts';
 import { isCode, SlipwayError } from '../util/errors.ts';
 import { defaultEvaluationLimits, evaluateHosts, type HostResult, type HostWork } from './evaluate-hosts.ts';
-import { type FleetFacts, fleetExpression, parseFleetFacts } from './fleet-facts.ts';
+import type { FleetFacts } from './fleet-facts.ts';
 import type { FlakeSource } from './flake-source.ts';
 import {
   type HostFacts,
@@ -13,6 +13,7 @@ import {
   sourceHostExpression,
   type SourceHostFacts,
 } from './host-facts.ts';
+import { readFleet } from './read-fleet.ts';
 import type { RunOptions } from './run-options.ts';
 import type { RunRecorder } from './run-recorder.ts';
 
@@ -28,9 +29,8 @@ export async function discoverFleet(source: FlakeSource, context: EvaluateContex
   const { nix, signal, recorder, options } = context;
   const { memory: memoryLimit, timeoutMs } = options.limits ?? defaultEvaluationLimits();
   const bounds = { signal, memoryLimit, timeoutMs };
-  const work = async (): Promise<unknown> => await evaluateNix(nix, fleetExpression(source), bounds);
   try {
-    return parseFleetFacts(await recorder.outside('nix-evaluate', work));
+    return await recorder.outside('nix-evaluate', async () => await readFleet(nix, source, bounds));
   } catch (error) {
     throw explainFlake(error);
   }

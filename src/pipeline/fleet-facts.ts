@@ -4,7 +4,8 @@ import * as z from 'zod/mini';
 import { type FleetConfig, fleetConfig, hostConfig, type HostConfig, hostName } from '../api/fleet-config.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { type FlakeSource, formatFlakeExpression } from './flake-source.ts';
+import { RULES_PATHS } from '../secrets/secrets-rules.ts';
+import { type FlakeSource, formatFlakeExpression, formatNixString } from './flake-source.ts';
 
 export interface FleetFacts {
   readonly config: FleetConfig;
@@ -12,6 +13,8 @@ export interface FleetFacts {
   readonly hosts: ReadonlyMap<string, HostConfig>;
   /** Store path of the source, where Nix sees the repository's root. */
   readonly sourceRoot: string;
+  /** agenix' rules file in the source, when it has to say who the editors are because the flake does not. */
+  readonly rules: string | undefined;
 }
 
 /** The expression whose value `parseFleetFacts` reads. It forces no host. */
@@ -19,7 +22,10 @@ export function fleetExpression(source: FlakeSource): string {
   return `let
     flake = ${formatFlakeExpression(source)};
     nodes = (flake.deploy or { }).nodes or { };
+    named = ((flake.slipway or { }).secrets or { }).editors or [ ];
+    hasRules = file: builtins.pathExists (flake.sourceInfo.outPath + "/\${file}");
   in {
+    rules = if named != [ ] then [ ] else builtins.filter hasRules [ ${RULES_PATHS.map(formatNixString).join(' ')} ];
     sourceRoot = builtins.unsafeDiscardStringContext (toString flake.sourceInfo.outPath);
     hosts = builtins.attrNames (flake.nixosConfigurations or { });
     slipway = flake.slipway or null;
@@ -38,14 +44,20 @@ export function parseFleetFacts(value: unknown): FleetFacts {
   const unknown = Object.keys(config.hosts).find((name) => !names.includes(name));
   if (unknown !== undefined) throw unknownHost(unknown, names);
   const defaults = hostConfig.parse({});
-  const { sourceRoot } = facts;
-  return { config, sourceRoot, hosts: new Map(names.map((name) => [name, config.hosts[name] ?? defaults])) };
+  const { sourceRoot, rules } = facts;
+  return {
+    config,
+    sourceRoot,
+    rules: rules[0],
+    hosts: new Map(names.map((name) => [name, config.hosts[name] ?? defaults])),
+  };
 }
 
 const rawFacts = z.object({
   sourceRoot: z._default(z.string(), ''),
   hosts: z.array(z.string()),
   slipway: z.unknown(),
+  rules: z._default(z.array(z.string()), []),
   nodes: z.record(z.string(), z.object({ hostname: z.nullable(z.string()), user: z.nullable(z.string()) })),
 });
 

@@ -135,7 +135,7 @@ async function rekey(
     identityFile: options.rekeyIdentityFile,
     optional: options.goal === 'plan' || options.goal === 'build',
     approved: options.approvedGrants,
-    onGrant: (line) => recorder.emit({ kind: 'log', stage: 'rekey', line }),
+    onLine: (line) => recorder.emit({ kind: 'log', stage: 'rekey', line }),
     signal,
   });
 }

@@ -30,6 +30,7 @@ export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPl
     source,
     rekeyers: rekeyerKeys(fleet.config),
     editors: fleet.config.secrets.editors,
+    unmanaged: fleet.config.secrets.unmanaged,
     history: async (visit) => await visitFileHistory(repository, commit, '*.age', visit),
     ...(previous && { previous: previous.tree, base: previous.commit }),
     ...(pool && { pool }),

@@ -30,8 +30,8 @@ export interface RekeyRequest {
   readonly optional: boolean;
   /** Digest of the grants that the operator approved. */
   readonly approved: string | undefined;
-  /** Told line by line: what the release would give beyond the last one, and who approved it. */
-  readonly onGrant: (line: string) => void;
+  /** Told line by line: warnings, what the release would give beyond the last one, and who approved it. */
+  readonly onLine: (line: string) => void;
   readonly signal: AbortSignal;
 }
 
@@ -54,6 +54,7 @@ export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree |
     ...(base && request.base && { previous: { tree: base, commit: request.base.manifest.commit } }),
     ...(pool && { pool }),
   });
+  for (const { message } of plan.warnings) request.onLine(`warning: ${message}`);
   assertNoProblems(plan.problems);
   await judgeGrants(plan, source, request);
   if (isWithoutSecrets(plan, source)) return { tree: await sourceTreeId(request) };
@@ -90,12 +91,12 @@ async function openTrees(
 async function judgeGrants(plan: SecretsPlan, source: SourceTree, request: RekeyRequest): Promise<void> {
   const { grants } = plan;
   if (!grants.recorded) return;
-  for (const line of formatGrants(grants)) request.onGrant(line);
+  for (const line of formatGrants(grants)) request.onLine(line);
   const sources = { approved: request.approved, source };
   const find = request.optional ? findApprover : assertApproved;
   if (!grants.needsApproval) return;
   const approver = await find(grants, sources);
-  request.onGrant(approver === undefined ? `needs approval: ${grants.digest}` : `approved by ${approver}`);
+  request.onLine(approver === undefined ? `needs approval: ${grants.digest}` : `approved by ${approver}`);
 }
 
 function needsIdentity(plan: SecretsPlan): boolean {

@@ -53,5 +53,6 @@ async function findReleaseUses(
     sourceRoot: evaluated[0]?.value.sourceRoot ?? '',
     hashes: new Map(hashes),
     paths: new Set(tree.paths),
+    unmanaged: request.fleet.config.secrets.unmanaged,
   });
 }

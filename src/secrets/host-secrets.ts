@@ -5,6 +5,8 @@ import { SlipwayError } from '../util/errors.ts';
 const hostSecret = z.object({
   /** Where Nix sees the file: a store path. */
   file: z.string(),
+  /** Whether the file was given as a string such as `"${self}/x.age"`, which puts the whole source into the system. */
+  text: z._default(z.boolean(), false),
   /** Whether a derivation makes the file, so that it is not a file of the repository. */
   built: z._default(z.boolean(), false),
   /** Hex hash of the file; null when it does not exist. */

@@ -22,6 +22,8 @@ import { sha256Hex, type SourceTree } from './source-tree.ts';
 
 export interface SecretsPlan extends RekeyPlan {
   readonly grants: GrantPlan;
+  /** What works and is not good, or is left alone on purpose. */
+  readonly warnings: readonly SecretProblem[];
   /** Fingerprints of the editors, for the record. */
   readonly editors: readonly string[];
   /** Tags of all hosts that have some, for the record. */
@@ -33,15 +35,16 @@ export async function planSecrets(request: SecretsRequest): Promise<SecretsPlan>
   const { record, problem } = await readRecord(request.previous);
   const recipients = parseRekeyers(request.rekeyers ?? []);
   const taken = request.pool === undefined ? record : (await readRecord(request.pool)).record;
-  const { plan, problems } = await planFiles(request, taken ?? EMPTY_RECORD, recipients.keys);
+  const { plan, problems, warnings } = await planFiles(request, taken ?? EMPTY_RECORD, recipients.keys);
   const facts = await gatherGrants(request, plan, record);
   const wrong = [...(problem ? [problem] : []), ...problems, ...recipients.problems, ...facts.problems];
   const { editors, tags } = facts.facts;
-  return { ...plan, grants: planGrants(facts.facts), editors, tags, problems: wrong };
+  return { ...plan, grants: planGrants(facts.facts), editors, tags, warnings, problems: wrong };
 }
 
 interface PlannedFiles {
   readonly plan: RekeyPlan;
+  readonly warnings: readonly SecretProblem[];
   readonly problems: readonly SecretProblem[];
 }
 
@@ -54,7 +57,8 @@ async function planFiles(
   const sources = await readSources(request, evaluated);
   const hashes = new Map([...sources].map(([path, fact]) => [path, fact.sha256]));
   const paths = new Set(request.source.paths);
-  const found = findSecretUses({ hosts: evaluated, sourceRoot: request.sourceRoot, hashes, paths });
+  const { sourceRoot, unmanaged = [] } = request;
+  const found = findSecretUses({ hosts: evaluated, sourceRoot, hashes, paths, unmanaged });
   const staleHosts = new Set(Object.keys(request.hosts).filter((host) => !(host in evaluated)));
   const readers = new Set(found.uses.map((use) => use.host));
   for (const host of previousRecord.secrets.flatMap((secret) => secret.hosts)) {
@@ -75,7 +79,11 @@ async function planFiles(
     staleHosts,
     rekeyers,
   });
-  return { plan, problems: [...found.problems, ...recipients.problems, ...plan.problems] };
+  return {
+    plan,
+    warnings: found.warnings,
+    problems: [...found.problems, ...recipients.problems, ...plan.problems],
+  };
 }
 
 function evaluatedSecrets(request: SecretsRequest): Record<string, HostSecrets> {

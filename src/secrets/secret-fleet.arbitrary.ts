@@ -38,6 +38,7 @@ export function evaluatedSecret(files: ReadonlyMap<string, Buffer>, path: string
   const file = files.get(path);
   return {
     file: `${SOURCE_ROOT}/${path}`,
+    text: false,
     built: false,
     sha256: file === undefined ? null : sha256Hex(file),
     path: `/run/agenix/${path}`,

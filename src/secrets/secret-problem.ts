@@ -6,6 +6,8 @@ export type SecretProblemCode =
   | 'file_outside_repository'
   | 'file_missing'
   | 'file_differs'
+  | 'file_unmanaged'
+  | 'source_embedded'
   | 'path_hostile'
   | 'host_key_missing'
   | 'host_key_unusable'

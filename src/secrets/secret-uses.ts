@@ -1,5 +1,6 @@
 // Maps what hosts use (store paths) back to files of the repository. Pure: facts in, uses and problems out.
 import type { HostSecret, HostSecrets } from './host-secrets.ts';
+import { matchesPath } from './path-pattern.ts';
 import { findPathFault } from './secret-path.ts';
 import type { SecretProblem } from './secret-problem.ts';
 
@@ -19,11 +20,15 @@ export interface SecretUseFacts {
   readonly hashes: ReadonlyMap<string, string>;
   /** Every path of the repository. */
   readonly paths: ReadonlySet<string>;
+  /** Patterns of `host/secret` that may name files of other inputs: they stay as they are. */
+  readonly unmanaged?: readonly string[];
 }
 
 export interface SecretUses {
   readonly uses: readonly SecretUse[];
   readonly problems: readonly SecretProblem[];
+  /** What works and is not good, or is left alone on purpose. */
+  readonly warnings: readonly SecretProblem[];
 }
 
 /**
@@ -34,20 +39,24 @@ export function findSecretUses(facts: SecretUseFacts): SecretUses {
   const byHash = pathsByHash(facts.hashes);
   const uses: SecretUse[] = [];
   const problems: SecretProblem[] = [];
+  const warnings: SecretProblem[] = [];
   for (const [host, secrets] of sortedEntries(facts.hosts)) {
     for (const [secret, value] of sortedEntries(secrets)) {
       const found = locate(value, facts, byHash);
-      if (typeof found === 'string') uses.push({ host, secret, path: found });
-      else
-        problems.push({
-          ...found,
-          host,
-          secret,
-          message: `${host}: age.secrets.${secret}: ${found.message}`,
-        });
+      const say = (one: SecretProblem): SecretProblem => ({
+        ...one,
+        host,
+        secret,
+        message: `${host}: age.secrets.${secret}: ${one.message}`,
+      });
+      if (typeof found === 'string') {
+        uses.push({ host, secret, path: found });
+        if (embedsSource(value, facts)) warnings.push(say(wholeSource(found)));
+      } else if (isUnmanaged(`${host}/${secret}`, found, facts)) warnings.push(say(leftAlone(found)));
+      else problems.push(say(found));
     }
   }
-  return { uses, problems };
+  return { uses, problems, warnings };
 }
 
 /** The path under the source root that Nix' file has, if it is there. */
@@ -116,11 +125,37 @@ function differs(path: string): SecretProblem {
   };
 }
 
+/** agenix puts the store path into the system: a string below the root keeps the root in it, which every commit changes. */
+function embedsSource(value: HostSecret, facts: SecretUseFacts): boolean {
+  return value.text && pathUnderRoot(value.file, facts.sourceRoot) !== undefined;
+}
+
+function isUnmanaged(name: string, { code }: SecretProblem, { unmanaged = [] }: SecretUseFacts): boolean {
+  return code === 'file_outside_repository' && unmanaged.some((pattern) => matchesPath(pattern, name));
+}
+
+function wholeSource(path: string): SecretProblem {
+  return {
+    code: 'source_embedded',
+    path,
+    message: `the file is given as text ("\${self}/${path}"), so every commit changes this host's system.`,
+    next: `Give it as a path: file = ./${path};`,
+  };
+}
+
+function leftAlone({ path }: SecretProblem): SecretProblem {
+  return {
+    code: 'file_unmanaged',
+    ...(path !== undefined && { path }),
+    message: `${path ?? 'the file'} is not of this repository and stays as it is (slipway.secrets.unmanaged).`,
+  };
+}
+
 function outside(value: HostSecret): SecretProblem {
   return {
     code: 'file_outside_repository',
     path: value.file,
     message: `${value.file} is not a file of this repository${value.built ? ' but built by a derivation' : ''}.`,
-    next: 'Keep the age file in the repository, so that it can be re-encrypted for the host.',
+    next: 'Keep the age file in the repository, so that it can be re-encrypted for the host; or name it in slipway.secrets.unmanaged.',
   };
 }

@@ -2,7 +2,8 @@
 // It forces only `config.age.secrets`, copies no file, and gives `{ }` for a host without agenix' module.
 
 /**
- * Value for each secret: `file` (store path without context), `built` (made by a derivation, not a source file),
+ * Value for each secret: `file` (store path without context), `text` (given as a string, not as a path), `built` (made
+ * by a derivation, not a source file),
  * `sha256` of the file or null, and where and as whom the host will hold it. `parseHostSecrets` reads it.
  */
 export const secretsExpression = `host:
@@ -17,6 +18,7 @@ let
     {
       inherit built;
       file = plain secret.file;
+      text = builtins.isString secret.file;
       sha256 = if present then builtins.hashFile "sha256" secret.file else null;
       path = plain (secret.path or "/run/agenix/\${name}");
       owner = plain (secret.owner or "0");

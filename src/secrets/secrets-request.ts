@@ -25,6 +25,8 @@ export interface SecretsRequest {
   readonly rekeyers?: readonly string[];
   /** Public keys of who may decrypt the source branch. */
   readonly editors?: readonly string[];
+  /** Patterns of `host/secret` that may name files of other inputs. */
+  readonly unmanaged?: readonly string[];
   /** Every age file that the source's history holds, to recognise a secret that was put under another name. */
   readonly history?: SecretHistory;
 }

@@ -95,6 +95,29 @@ test('secretsExpression and planSecrets() map every way to name a file back to t
   assert.deepEqual(await findPaths('alone'), ['secrets/db.age']);
 });
 
+test('planSecrets() warns of a file that is given as text, because it makes the system change with every commit', async () => {
+  const warnings = async (host: string): Promise<string[]> => {
+    const hosts = { [host]: { publicKeys: [makeKey().publicKey], secrets: evaluate(host) } };
+    const plan = await planSecrets({ hosts, sourceRoot, source: source() });
+    return plan.warnings.map(({ code, secret }) => `${code} ${secret ?? ''}`);
+  };
+  assert.deepEqual(await warnings('literal'), []);
+  assert.deepEqual(await warnings('strings'), ['source_embedded added', 'source_embedded interpolated']);
+});
+
+test('planSecrets() leaves a file of another input alone when the fleet says so', async () => {
+  const hosts = { built: { publicKeys: [makeKey().publicKey], secrets: evaluate('built') } };
+  const request = { hosts, sourceRoot, source: source() };
+  const plan = await planSecrets({ ...request, unmanaged: ['*/made'] });
+  assert.deepEqual([plan.problems, plan.items], [[], []]);
+  assert.deepEqual(
+    plan.warnings.map((warning) => warning.code),
+    ['file_unmanaged'],
+  );
+  const other = await planSecrets({ ...request, unmanaged: ['built/other'] });
+  assert.equal(other.problems[0]?.code, 'file_outside_repository');
+});
+
 test('secretsExpression is tolerant of a host without secrets and of a file that is not there', async () => {
   assert.deepEqual(evaluate('bare'), {});
   assert.deepEqual(await findPaths('bare'), []);

@@ -189,6 +189,11 @@ test('slipway secrets put and edit follow secrets.nix where it names the file', 
   assert.equal(open('rekey', 'secrets/ruled.age'), 'for other alone\n');
   assert.throws(() => open('editor', 'secrets/ruled.age'));
   assert.match(readFileSync(path.join(repository, 'secrets/ruled.age'), 'utf8'), /^-----BEGIN AGE/);
+  writeFleet([]);
+  const put = slipway(['put', 'secrets/any.age'], {}, 'for all of secrets.nix');
+  assert.equal(put.status, 0, put.stderr);
+  assert.equal(open('other', 'secrets/any.age'), 'for all of secrets.nix');
+  writeFleet([editorKey]);
   writeFileSync(path.join(repository, 'secrets.nix'), '{ "secrets/ruled.age" = { keys = [ ]; }; }');
   assert.match(slipway(['put', 'secrets/ruled.age'], {}, 'x').stderr, /another shape than agenix/);
   rmSync(path.join(repository, 'secrets.nix'));
