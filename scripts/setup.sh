@@ -52,6 +52,7 @@ ps procps
 PROGRAMS
   [ "$purpose" = demo ] || have chromium || echo chromium
   [ "$purpose" = demo ] || have shellcheck || echo shellcheck
+  [ "$purpose" = demo ] || have gpg || echo gnupg
   # Debian keeps the server's programs out of PATH.
   [ "$purpose" = demo ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
   # The example fleet builds with busybox alone: it must not need shared libraries.
