@@ -50,6 +50,11 @@ export function parsePackTrailer(trailer: Buffer): number {
   return trailer.readUInt32LE(0);
 }
 
+/** Length of the index frame of a pack with so many entries. */
+export function packIndexLength(entries: number): number {
+  return FRAME_HEADER_BYTES + entries * ENTRY_BYTES + TRAILER_BYTES;
+}
+
 /** Inverts formatPackIndex; `index` is the whole index frame. */
 export function parsePackIndex(index: Buffer): PackEntry[] {
   if (index.length < FRAME_HEADER_BYTES + TRAILER_BYTES) throw broken('its index is cut off');

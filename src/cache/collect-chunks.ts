@@ -1,0 +1,136 @@
+// Finds chunks that no content uses, and lets them go in two steps: marked first, removed when the mark has held for a
+// while. An upload that looks for chunks stores a marked one anew; one that looked before the mark takes the mark off
+// when it commits (claim-chunks.ts), or is refused if it took longer than the mark lasts.
+import { setImmediate as pause } from 'node:timers/promises';
+import type { Database } from '../storage/database.ts';
+import { ChunkFilter } from './chunk-filter.ts';
+import { parseRecipe } from './recipe.ts';
+
+const CONTENTS_A_PAGE = 200;
+const CHUNKS_A_PAGE = 500;
+
+export interface ChunkCollection {
+  readonly marked: number;
+  readonly removed: number;
+  /** Bytes of the removed frames: dead weight in packs until these are rewritten. */
+  readonly removedBytes: number;
+}
+
+export interface CollectChunksOptions {
+  readonly now: number;
+  /** Between mark and removal; longer than an upload takes. */
+  readonly graceMs: number;
+  /** Called between pages; may throw to stop. */
+  readonly progress: () => Promise<void>;
+  readonly dryRun?: boolean;
+}
+
+export async function collectChunks(
+  database: Database,
+  options: CollectChunksOptions,
+): Promise<ChunkCollection> {
+  const used = await usedChunks(database, options.progress);
+  const total = { marked: 0, removed: 0, removedBytes: 0 };
+  for (let after: Uint8Array = new Uint8Array(); ;) {
+    await options.progress();
+    const rows = await database.read
+      .selectFrom('chunk')
+      .select(['hash', 'orphaned_at', 'frame_length'])
+      .where('hash', '>', after)
+      .orderBy('hash')
+      .limit(CHUNKS_A_PAGE)
+      .execute();
+    const page = sortPage(rows, used, options);
+    total.marked += page.mark.length;
+    total.removed += page.remove.length;
+    for (const row of page.remove) total.removedBytes += row.frame_length;
+    if (options.dryRun !== true) await applyPage(database, page, options);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < CHUNKS_A_PAGE) return total;
+    after = last.hash;
+    await pause();
+  }
+}
+
+/** Contents that are committed while this reads claim their chunks themselves. */
+async function usedChunks(database: Database, progress: () => Promise<void>): Promise<ChunkFilter> {
+  const { count } = await database.read
+    .selectFrom('chunk')
+    .select((builder) => builder.fn.countAll<number>().as('count'))
+    .executeTakeFirstOrThrow();
+  const used = new ChunkFilter(count);
+  for (let after = 0; ;) {
+    await progress();
+    const rows = await database.read
+      .selectFrom('content')
+      .select(['id', 'recipe'])
+      .where('id', '>', after)
+      .orderBy('id')
+      .limit(CONTENTS_A_PAGE)
+      .execute();
+    for (const row of rows) for (const { hash } of parseRecipe(row.recipe).chunks) used.add(hash);
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < CONTENTS_A_PAGE) return used;
+    after = last.id;
+    await pause();
+  }
+}
+
+interface ChunkRow {
+  readonly hash: Uint8Array;
+  readonly orphaned_at: number | null;
+  readonly frame_length: number;
+}
+
+interface ChunkPage {
+  readonly mark: readonly ChunkRow[];
+  readonly unmark: readonly ChunkRow[];
+  readonly remove: readonly ChunkRow[];
+}
+
+function sortPage(
+  rows: readonly ChunkRow[],
+  used: ChunkFilter,
+  { now, graceMs }: CollectChunksOptions,
+): ChunkPage {
+  const needed = new Set(rows.filter((row) => used.has(row.hash)));
+  const orphans = rows.filter((row) => !needed.has(row));
+  return {
+    mark: orphans.filter((row) => row.orphaned_at === null),
+    unmark: rows.filter((row) => needed.has(row) && row.orphaned_at !== null),
+    remove: orphans.filter((row) => row.orphaned_at !== null && row.orphaned_at <= now - graceMs),
+  };
+}
+
+async function applyPage(
+  database: Database,
+  page: ChunkPage,
+  { now, graceMs }: CollectChunksOptions,
+): Promise<void> {
+  if (page.mark.length + page.unmark.length + page.remove.length === 0) return;
+  await database.write(async (transaction) => {
+    if (page.mark.length > 0)
+      await transaction
+        .updateTable('chunk')
+        .set({ orphaned_at: now })
+        .where('hash', 'in', hashes(page.mark))
+        .where('orphaned_at', 'is', null)
+        .execute();
+    if (page.unmark.length > 0)
+      await transaction
+        .updateTable('chunk')
+        .set({ orphaned_at: null })
+        .where('hash', 'in', hashes(page.unmark))
+        .execute();
+    if (page.remove.length > 0)
+      await transaction
+        .deleteFrom('chunk')
+        .where('hash', 'in', hashes(page.remove))
+        .where('orphaned_at', '<=', now - graceMs)
+        .execute();
+  });
+}
+
+function hashes(rows: readonly ChunkRow[]): Uint8Array[] {
+  return rows.map(({ hash }) => hash);
+}
