@@ -1,6 +1,7 @@
 // The server's configuration: one TOML file, rendered by the NixOS module (services.slipway.server.settings), and
 // what the flags of `slipway up` stand for. Every secret value is a reference, never the value itself.
 import * as z from 'zod/mini';
+import { atticKeys, oidcProvider } from './identity-config.ts';
 import { secretReference } from './secret-reference.ts';
 import { storageConfig } from './storage-config.ts';
 
@@ -53,6 +54,17 @@ export const serverConfig = z.strictObject({
   caches: z._default(z.array(z.strictObject({ name: z.string(), public: z._default(z.boolean(), false) })), [
     { name: 'main', public: false },
   ]),
+  /** Attic servers whose tokens are good here. */
+  attic: z._default(atticKeys, { hs256: [], rs256: [] }),
+  /** Forges whose jobs may come with their own token. */
+  oidc: z
+    ._default(z.array(oidcProvider), [])
+    .check(
+      z.refine(
+        (all) => new Set(all.map((one) => one.name)).size === all.length,
+        'two identity providers have the same name',
+      ),
+    ),
   repositories: z
     ._default(z.array(repositoryConfig), [])
     .check(

@@ -19,6 +19,7 @@ import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { dataPaths, type DataPaths } from './data-directory.ts';
+import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
 import { openServerDatabase, rememberStorage } from './server-storage.ts';
 
@@ -60,16 +61,24 @@ export async function openControlPlane(
   const { repositories, keepRuns } = config;
   const fleet = await openFleet({ database, repositories, keepRuns });
   const closing = opening.adopt(new AbortController(), (controller) => controller.abort());
+  const { callers, oidc } = await openServerIdentities(config, paths.keys, tokens);
   const app = createApp({
     fleet,
-    tokens,
-    access: new ViewAccess(config.view, tokens),
+    tokens: callers,
+    registry: tokens,
+    oidc,
+    access: new ViewAccess(config.view, callers),
     closing: closing.signal,
     findAsset: openPageAssets(),
     readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
     onError,
   });
-  const cacheHandler = createCacheHandler({ cache, tokens, onError });
+  const cacheHandler = createCacheHandler({
+    cache,
+    tokens: callers,
+    onError,
+    ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
+  });
   const server = await openServer({ listen, app, cache: cacheHandler, onError });
   const open = opening.move();
   return {

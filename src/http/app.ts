@@ -6,9 +6,10 @@ import { pageRoutes, type PageParts } from './page-routes.ts';
 import type { AppContext, AppEnv } from './peer.ts';
 import { reportRoute } from './report-route.ts';
 import { statusRoutes, type StatusParts } from './status-routes.ts';
+import { tokenExchangeRoute, type TokenExchangeParts } from './token-exchange-route.ts';
 import { webhookRoute, type WebhookParts } from './webhook-route.ts';
 
-export interface AppParts extends StatusParts, WebhookParts, PageParts {
+export interface AppParts extends StatusParts, WebhookParts, PageParts, Partial<TokenExchangeParts> {
   readonly onError: (error: unknown) => void;
 }
 
@@ -34,6 +35,9 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   app.route('/', statusRoutes(parts));
   app.route('/', webhookRoute(parts));
   app.route('/', reportRoute(parts));
+  const { registry, oidc } = parts;
+  if (registry && oidc)
+    app.route('/', tokenExchangeRoute({ registry, oidc, ...(parts.now && { now: parts.now }) }));
   app.route('/', pageRoutes(parts));
   app.notFound((c) => answerError(c, notFound(), parts.onError));
   app.onError((error, c) => answerError(c, error, parts.onError));

@@ -4,6 +4,7 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { AtticVerifier } from '../../src/auth/attic-token.ts';
+import type { OidcCallers } from '../../src/auth/oidc-callers.ts';
 import { openCallers } from '../../src/auth/callers.ts';
 import { parseScope } from '../../src/auth/scope.ts';
 import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-registry.ts';
@@ -35,6 +36,7 @@ export interface CacheServerOptions {
   readonly maxNarSize?: number;
   /** Keys of Attic's tokens. */
   readonly attic?: readonly AtticVerifier[];
+  readonly oidc?: OidcCallers;
 }
 
 /** A server over `data` with the caches `main` (public) and `secret` (private), started as a real one would be. */
