@@ -9,7 +9,8 @@ import { sendReport } from './report-client.ts';
 
 type Controller = NonNullable<AgentConfig['controller']>;
 
-const DEFAULT_INTERVAL_MS = 60_000;
+/** Doubles with each miss: a moment without network is over soon, a controller that is down is asked every 10 min. */
+const FIRST_PAUSE_MS = 2_000;
 const LONGEST_INTERVAL_MS = 10 * 60_000;
 const SHORTEST_INTERVAL_MS = 1_000;
 
@@ -87,8 +88,7 @@ export class ControllerLink {
 
   async #missed(note: string): Promise<void> {
     this.#failures++;
-    this.#nextDue =
-      Date.now() + Math.min(LONGEST_INTERVAL_MS, DEFAULT_INTERVAL_MS * 2 ** (this.#failures - 1));
+    this.#nextDue = Date.now() + Math.min(LONGEST_INTERVAL_MS, FIRST_PAUSE_MS * 2 ** (this.#failures - 1));
     const at = new Date().toISOString();
     await this.#note((state) => ({ ...state, controller: { ...state.controller, ok: false, note, at } }));
   }

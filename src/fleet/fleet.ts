@@ -114,6 +114,8 @@ export class Fleet {
       return { decision, row: await this.#apply(tx, news, decision) };
     });
     if (row) await this.#publishRun(row);
+    // A forge's word that leads to a run is a look at the branch too.
+    if (row && news.trigger === 'webhook') this.recordLook(news.repository, { head: news.commit });
     if (decision.kind === 'look') this.wake({ kind: 'look', repository: news.repository });
     if (decision.kind === 'start') this.wake({ kind: 'queued', repository: news.repository });
     return { decision: decision.kind, reason: decision.reason, ...(row && { run: String(row.id) }) };
