@@ -4,6 +4,7 @@ import type { Command } from 'commander';
 import { exec } from '../effects/exec.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
+import { registerDoctorRelease } from './doctor-release.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
 
 interface Finding {
@@ -30,8 +31,9 @@ const TOOLS: readonly Tool[] = [
 const LOW_DISK_BYTES = 5e9;
 
 export function registerDoctor(program: Command, io: CliIo): void {
-  program
-    .command('doctor')
+  const doctor = program.command('doctor');
+  registerDoctorRelease(doctor, io);
+  doctor
     .description('Check what this machine has of what Slipway needs')
     .option('--json', 'print one JSON object')
     .addHelpText('after', '\nExample:\n  slipway doctor')
