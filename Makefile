@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test setup
+.PHONY: demo test test-s3 setup
 
 demo:
 	@scripts/setup.sh demo
@@ -10,6 +10,11 @@ demo:
 
 test: setup
 	@$(NODE) scripts/run-tests.ts $(ARGS)
+
+# The S3 tests once more, against a strict and complete server that is built by its own toolchain.
+test-s3: setup
+	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
+	  $(NODE) scripts/run-tests.ts test/contract/s3- test/contract/cache-on-s3
 
 setup:
 	@scripts/setup.sh

@@ -3,7 +3,6 @@
 import { chmod, mkdir } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
-import { sweep } from '../cache/sweep.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
@@ -15,13 +14,17 @@ import { openPageAssets } from '../http/page-assets.ts';
 import { openServer } from '../http/server.ts';
 import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
-import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { dataPaths, type DataPaths } from './data-directory.ts';
 import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
-import { openServerDatabase, rememberStorage } from './server-storage.ts';
+import {
+  openServerBlobs,
+  openServerDatabase,
+  rememberStorage,
+  sweepServerStorage,
+} from './server-storage.ts';
 
 export interface ControlPlane extends AsyncDisposable {
   readonly paths: DataPaths;
@@ -51,10 +54,8 @@ export async function openControlPlane(
   await rememberStorage(paths, config);
   const database = opening.use(await openServerDatabase(paths, config));
   const tokens = opening.use(openTokenRegistry(database));
-  const blobs = opening.use(await openDiskBlobStore(paths.packs));
-  // The lock says that nobody else writes here: what no transaction names was left by a server that died.
-  await blobs.removeUnfinished();
-  await sweep(database, blobs);
+  const blobs = opening.use(await openServerBlobs(paths, config));
+  await sweepServerStorage(paths, config, { database, blobs });
   const cache = opening.use(openBinaryCache({ database, blobs, keysDirectory: paths.keys }));
   const keys = await ensureServerKeys(paths.keys, tokens);
   const caches = await ensureCaches(cache, config);

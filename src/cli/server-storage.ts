@@ -2,11 +2,16 @@
 // never the secrets) are remembered in the data directory, so that `slipway cache` and `slipway token` find the same.
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
+import { sweep } from '../cache/sweep.ts';
 import { formatIssue } from '../api/issue-text.ts';
-import { storageConfig, type StorageConfig } from '../api/storage-config.ts';
+import { storageConfig, type S3Config, type StorageConfig } from '../api/storage-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
+import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
+import { openDiskBlobStore, removeUnfinished } from '../storage/disk-blob-store.ts';
 import { openPostgresDatabase } from '../storage/postgres-database.ts';
+import { openS3BlobStore } from '../storage/s3-blob-store.ts';
+import type { S3Credentials } from '../storage/s3-client.ts';
 import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { DataPaths } from './data-directory.ts';
@@ -18,6 +23,38 @@ export async function openServerDatabase(paths: DataPaths, config: StorageConfig
   const password =
     config.databasePassword === undefined ? undefined : await readSecretReference(config.databasePassword);
   return await openPostgresDatabase({ url: config.database, password });
+}
+
+/** Where packs are. */
+export async function openServerBlobs(paths: DataPaths, { s3 }: StorageConfig): Promise<BlobStore> {
+  if (s3 === undefined) return await openDiskBlobStore(paths.packs);
+  const { bucket, prefix, endpoint, region, pathStyle } = s3;
+  const credentials = await readCredentials(s3);
+  return await openS3BlobStore({ bucket, prefix, endpoint, region, pathStyle, credentials });
+}
+
+async function readCredentials({
+  accessKey,
+  secretKey,
+  sessionToken,
+}: S3Config): Promise<S3Credentials | undefined> {
+  if (accessKey === undefined || secretKey === undefined) return undefined;
+  return {
+    accessKeyId: await readSecretReference(accessKey),
+    secretAccessKey: await readSecretReference(secretKey),
+    ...(sessionToken !== undefined && { sessionToken: await readSecretReference(sessionToken) }),
+  };
+}
+
+/** Takes away what killed servers left. Only for the holder of the data directory's lock, before it takes uploads. */
+export async function sweepServerStorage(
+  paths: DataPaths,
+  config: StorageConfig,
+  { database, blobs }: { readonly database: Database; readonly blobs: BlobStore },
+): Promise<void> {
+  if (config.s3 === undefined) await removeUnfinished(paths.packs);
+  // A bucket may be shared with other servers on the same database; the data directory is locked.
+  await sweep(database, blobs, { shared: config.s3 !== undefined });
 }
 
 /** To be called by the server before it opens anything. */

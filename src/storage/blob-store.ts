@@ -1,5 +1,8 @@
-// The port for bytes at rest: packs of chunks today, an object store tomorrow. Adapters: disk-blob-store.ts.
+// The port for bytes at rest. Adapters: disk-blob-store.ts, s3-blob-store.ts.
 // Blobs are immutable: a key is written once and only ever deleted. test/contract/blob-store.contract.ts is the law.
+import { SlipwayError } from '../util/errors.ts';
+
+const KEY = /^[a-z0-9][a-z0-9._-]*(\/[a-z0-9][a-z0-9._-]*)*$/;
 
 /** Where blobs live. Every adapter passes the same contract suite. */
 export interface BlobStore extends AsyncDisposable {
@@ -29,6 +32,8 @@ export interface BlobStore extends AsyncDisposable {
 export interface BlobEntry {
   readonly key: string;
   readonly size: number;
+  /** When it was committed, in milliseconds since 1970 by the store's clock. */
+  readonly modifiedAt: number;
 }
 
 /** One blob on its way in. Disposing it without a commit leaves nothing that is ever visible. */
@@ -41,4 +46,9 @@ export interface BlobWriter extends AsyncDisposable {
    * exists already (the existing blob is untouched).
    */
   commit(): Promise<void>;
+}
+
+/** Throws `invalid` for what is not a key. */
+export function checkBlobKey(key: string): void {
+  if (!KEY.test(key)) throw new SlipwayError('invalid', `"${key}" is not a blob key.`);
 }

@@ -6,19 +6,26 @@ import { link, mkdir, open, readdir, rm, stat, type FileHandle } from 'node:fs/p
 import { dirname, join } from 'node:path';
 import { LRUCache } from 'lru-cache';
 import { SlipwayError, messageOf } from '../util/errors.ts';
-import type { BlobEntry, BlobStore, BlobWriter } from './blob-store.ts';
+import { checkBlobKey, type BlobEntry, type BlobStore, type BlobWriter } from './blob-store.ts';
 
-const KEY = /^[a-z0-9][a-z0-9._-]*(\/[a-z0-9][a-z0-9._-]*)*$/;
 const OPEN_FILES = 128; // read handles kept open; far below the usual limit of 1024 descriptors
 
 /** Opens (and makes, mode 0700) the store below `directory`. */
-export async function openDiskBlobStore(directory: string): Promise<DiskBlobStore> {
+export async function openDiskBlobStore(directory: string): Promise<BlobStore> {
   await mkdir(join(directory, 'blobs'), { recursive: true, mode: 0o700 });
   await mkdir(join(directory, 'tmp'), { recursive: true, mode: 0o700 });
   return new DiskBlobStore(directory);
 }
 
-export class DiskBlobStore implements BlobStore {
+/** Removes what writers left behind when their process died. Only for the one process that owns the directory. */
+export async function removeUnfinished(directory: string): Promise<number> {
+  const tmp = join(directory, 'tmp');
+  const left = await readdir(tmp);
+  for (const name of left) await rm(join(tmp, name), { force: true });
+  return left.length;
+}
+
+class DiskBlobStore implements BlobStore {
   readonly #blobs: string;
   readonly #tmp: string;
   readonly #files = new LRUCache<string, Promise<SharedFile | undefined>>({
@@ -53,8 +60,8 @@ export class DiskBlobStore implements BlobStore {
     for (const entry of entries) {
       const key = this.#keyOf(entry);
       if (!entry.isFile() || !key.startsWith(prefix)) continue;
-      const size = await this.size(key);
-      if (size !== undefined) yield { key, size };
+      const found = await ifPresent(stat(this.#path(key)));
+      if (found !== undefined) yield { key, size: found.size, modifiedAt: found.mtimeMs };
     }
   }
 
@@ -65,13 +72,6 @@ export class DiskBlobStore implements BlobStore {
     await ifPresent(syncDirectory(dirname(path)));
   }
 
-  /** Removes what writers left behind when their process died. Only for the one process that owns the directory. */
-  async removeUnfinished(): Promise<number> {
-    const left = await readdir(this.#tmp);
-    for (const name of left) await rm(join(this.#tmp, name), { force: true });
-    return left.length;
-  }
-
   async [Symbol.asyncDispose](): Promise<void> {
     const files = [...this.#files.values()];
     this.#files.clear();
@@ -79,7 +79,7 @@ export class DiskBlobStore implements BlobStore {
   }
 
   #path(key: string): string {
-    if (!KEY.test(key)) throw new SlipwayError('invalid', `"${key}" is not a blob key.`);
+    checkBlobKey(key);
     return join(this.#blobs, key);
   }
 

@@ -44,7 +44,6 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const lock = lockDirectory(data);
   const { database, blobs } = await openTestStorage(data);
-  await blobs.removeUnfinished();
   await sweep(database, blobs);
   const tokens = openTokenRegistry(database);
   const cache = openBinaryCache({ database, blobs, keysDirectory: join(data, 'keys') });

@@ -1,40 +1,64 @@
-// The storage below a tested cache server: SQLite, or a real PostgreSQL when the running test file asks for it.
+// The storage below a tested cache server: SQLite and files, or a real PostgreSQL and S3 when the test file asks for it.
 import { join } from 'node:path';
-import { openDiskBlobStore, type DiskBlobStore } from '../../src/storage/disk-blob-store.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { openDiskBlobStore, removeUnfinished } from '../../src/storage/disk-blob-store.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { openPostgresDatabase } from '../../src/storage/postgres-database.ts';
+import { openS3BlobStore } from '../../src/storage/s3-blob-store.ts';
 import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
-import { openPostgresServer, type PostgresServer } from './postgres-server.ts';
+import { openPostgresServer } from './postgres-server.ts';
+import { openS3Server } from './s3-server.ts';
 
 export interface TestStorage {
   readonly database: Database;
-  readonly blobs: DiskBlobStore;
+  readonly blobs: BlobStore;
 }
 
-/** Set by a test file before it imports the scenarios: `sqlite` (default) or `postgres`. */
-const onPostgres = (): boolean => process.env['SLIPWAY_TEST_DATABASE'] === 'postgres';
+/** Set by a test file before it imports the scenarios: `postgres`, `s3`, or both. */
+const wants = (part: string): boolean => (process.env['SLIPWAY_TEST_STORAGE'] ?? '').includes(part);
 
-/** Opens what belongs to the data folder; opening it again finds what it held. */
+/** Opens what belongs to the data folder, as its only server; opening it again finds what it held. */
 export async function openTestStorage(data: string): Promise<TestStorage> {
-  const database = onPostgres()
-    ? await openPostgresDatabase({ url: await databaseOf(data) })
+  const database = wants('postgres')
+    ? await openPostgresDatabase({ url: await databases.find(data) })
     : await openSqliteDatabase(join(data, 'slipway.db'));
-  return { database, blobs: await openDiskBlobStore(join(data, 'packs')) };
-}
-
-const databases = new Map<string, Promise<string>>();
-let server: Promise<PostgresServer> | undefined;
-
-async function databaseOf(data: string): Promise<string> {
-  const known = databases.get(data);
-  if (known) return await known;
-  server ??= openPostgresServer();
-  const made = server.then(async (postgres) => await postgres.createDatabase());
-  databases.set(data, made);
-  return await made;
+  if (wants('s3')) return { database, blobs: await openS3BlobStore(await buckets.find(data)) };
+  const blobs = await openDiskBlobStore(join(data, 'packs'));
+  await removeUnfinished(join(data, 'packs'));
+  return { database, blobs };
 }
 
 /** To be called when every tested server is closed. */
 export async function closeTestStorage(): Promise<void> {
-  await (await server)?.[Symbol.asyncDispose]();
+  await databases.close();
+  await buckets.close();
 }
+
+/** One server for all, started when it is first needed, and a place on it for each data folder. */
+class Places<Server extends AsyncDisposable, Place> {
+  readonly #open: () => Promise<Server>;
+  readonly #make: (server: Server) => Promise<Place>;
+  readonly #known = new Map<string, Promise<Place>>();
+  #server: Promise<Server> | undefined;
+
+  constructor(open: () => Promise<Server>, make: (server: Server) => Promise<Place>) {
+    this.#open = open;
+    this.#make = make;
+  }
+
+  async find(data: string): Promise<Place> {
+    const known = this.#known.get(data);
+    if (known) return await known;
+    this.#server ??= this.#open();
+    const made = this.#server.then(this.#make);
+    this.#known.set(data, made);
+    return await made;
+  }
+
+  async close(): Promise<void> {
+    await (await this.#server)?.[Symbol.asyncDispose]();
+  }
+}
+
+const databases = new Places(openPostgresServer, async (server) => await server.createDatabase());
+const buckets = new Places(openS3Server, async (server) => await server.createBucket());

@@ -1,0 +1,7 @@
+// The cache's scenarios once more, on a real S3 server and a real PostgreSQL.
+import { after } from 'node:test';
+import { closeTestStorage } from './cache-storage.ts';
+
+process.env['SLIPWAY_TEST_STORAGE'] = 'postgres s3';
+for (const scenarios of ['protocol', 'refusals']) await import(`./cache-${scenarios}.test.ts`);
+after(closeTestStorage); // the last hook: the servers of the scenarios are closed by theirs
