@@ -18,7 +18,10 @@ test('openRamFolder() takes the first candidate in RAM, for its owner alone, and
 
 test('openRamFolder() refuses a disk unless it is allowed', async () => {
   const refusal = openRamFolder(['/proc', '/nonexistent'], false);
-  await assert.rejects(refusal, (error) => isCode(error, 'forbidden') && /none of \/proc/.test(error.message));
+  await assert.rejects(
+    refusal,
+    (error) => isCode(error, 'forbidden') && /none of \/proc/.test(error.message),
+  );
   await using folder = await openRamFolder(['/proc'], true);
   assert.ok(folder.path.startsWith(tmpdir()));
 });
