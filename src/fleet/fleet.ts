@@ -18,6 +18,7 @@ import { followEvents } from './follow-events.ts';
 import { hostAfterInterruption, hostAfterReport } from './host-status.ts';
 import { listHosts, updateHost } from './host-store.ts';
 import { LiveHub } from './live-hub.ts';
+import { recordReportedSystems } from './root-store.ts';
 import { decideRun, type RunDecision, type RunTrigger } from './run-decision.ts';
 import * as runs from './run-store.ts';
 import type { RunOutcome } from './run-store.ts';
@@ -166,12 +167,12 @@ export class Fleet {
 
   async recordReport(report: AgentReport): Promise<AgentAnswer> {
     const at = new Date(this.#now()).toISOString();
-    const host = await this.#database.write(
-      async (tx) =>
-        await updateHost(tx, report.host, at, (before) =>
-          hostAfterReport(before, report, at, NEXT_REPORT_SECONDS),
-        ),
-    );
+    const host = await this.#database.write(async (tx) => {
+      await recordReportedSystems(tx, report, Date.parse(at));
+      return await updateHost(tx, report.host, at, (before) =>
+        hostAfterReport(before, report, at, NEXT_REPORT_SECONDS),
+      );
+    });
     this.live.publish([{ name: 'host', data: host }]);
     return { version: 1, nextPollSeconds: NEXT_REPORT_SECONDS };
   }

@@ -5,6 +5,7 @@ import type { RunEvent } from '../api/run-events.ts';
 import type { Schema } from '../storage/schema.ts';
 import { hostAfterProblem, hostAfterRun, hostAfterStep } from './host-status.ts';
 import { listHosts, updateHost } from './host-store.ts';
+import { recordEventSystems } from './root-store.ts';
 import { followEvent } from './run-store.ts';
 
 export interface Followed {
@@ -23,6 +24,7 @@ export async function followEvents(
   const hosts: HostStatus[] = [];
   for (const event of events) {
     if (await followEvent(tx, run, event)) runChanged = true;
+    await recordEventSystems(tx, run, event);
     hosts.push(...(await followHosts(tx, String(run), event)));
   }
   return { runChanged, hosts };
