@@ -113,21 +113,22 @@ export class TokenRegistry implements AsyncDisposable {
     return rows.map(infoOf);
   }
 
-  /** Ends a token for good; revoking twice is no error. An unknown id is `not_found`. */
-  async revoke(id: string): Promise<void> {
+  /** Ends a token for good and says whose it was; revoking twice is no error. An unknown id is `not_found`. */
+  async revoke(id: string): Promise<{ readonly identity: string }> {
     const found = await this.#database.write(
       async (transaction) =>
         await transaction
           .updateTable('access_token')
           .set((builder) => ({ revoked_at: builder.fn.coalesce('revoked_at', builder.val(this.#now())) }))
           .where('id', '=', id)
-          .returning('id')
+          .returning(['id', 'identity'])
           .executeTakeFirst(),
     );
     if (found === undefined)
       throw new SlipwayError('not_found', `There is no token with the id ${id}.`, {
         next: 'See "slipway token list".',
       });
+    return { identity: found.identity ?? found.id };
   }
 
   /** Who sent this Authorization header; `undefined` when it is absent, unknown, wrong, expired or revoked. */

@@ -3,6 +3,8 @@ import { InvalidArgumentError, type Command } from 'commander';
 import type { Cache } from '../cache/cache-registry.ts';
 import { readStatistics, type CacheStatistics } from '../cache/cache-statistics.ts';
 import { publicKeyOf } from '../nix/signature.ts';
+import { registerConfigure } from './cache-configure.ts';
+import { registerTrust } from './cache-trust.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData, type OpenData } from './data-directory.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
@@ -35,6 +37,8 @@ export function registerCache(program: Command, io: CliIo): void {
     .description('Make binary caches and see what they hold')
     .addHelpText('after', '\nExample:\n  slipway cache create main --public');
   registerCreate(cache, io);
+  registerConfigure(cache, io);
+  registerTrust(cache, io);
   withCommon(cache.command('info'), io)
     .argument('<name>')
     .description('Settings, public key and contents of a cache')
