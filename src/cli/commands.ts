@@ -33,6 +33,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./cache-command.ts')).registerCache,
   },
   {
+    name: 'pin',
+    summary: 'Keep paths in every cache until they are unpinned',
+    load: async () => (await import('./pin-commands.ts')).registerPin,
+  },
+  {
+    name: 'unpin',
+    summary: 'Let go of a pin',
+    load: async () => (await import('./pin-commands.ts')).registerUnpin,
+  },
+  {
+    name: 'pins',
+    summary: 'What is pinned, and what releases and hosts keep',
+    load: async () => (await import('./pin-commands.ts')).registerPins,
+  },
+  {
     name: 'token',
     summary: 'Issue, list and revoke access tokens',
     load: async () => (await import('./token-command.ts')).registerToken,
