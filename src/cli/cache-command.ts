@@ -7,6 +7,7 @@ import { registerConfigure } from './cache-configure.ts';
 import { registerTrust } from './cache-trust.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData, type OpenData } from './data-directory.ts';
+import { registerGarbage } from './garbage-commands.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
 
 interface Common {
@@ -37,6 +38,7 @@ export function registerCache(program: Command, io: CliIo): void {
     .description('Make binary caches and see what they hold')
     .addHelpText('after', '\nExample:\n  slipway cache create main --public');
   registerCreate(cache, io);
+  registerGarbage(cache, io);
   registerConfigure(cache, io);
   registerTrust(cache, io);
   withCommon(cache.command('info'), io)
