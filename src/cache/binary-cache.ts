@@ -127,6 +127,11 @@ export class BinaryCache implements AsyncDisposable {
     await this.#ingests.run(async () => await this.sideFiles.put(upload));
   }
 
+  /** Writes down which paths were asked for: garbage collection counts from that. */
+  async flushUses(): Promise<void> {
+    await this.#access.flush();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#access[Symbol.asyncDispose]();
   }
