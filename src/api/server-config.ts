@@ -34,6 +34,22 @@ export const repositoryConfig = z.strictObject({
   sshKey: z.optional(absolutePath),
 });
 
+const seconds = z.int().check(z.minimum(0), z.maximum(3_153_600_000));
+
+/** When garbage is collected, and what stays; times in seconds. */
+const garbageConfig = z.strictObject({
+  /** Between two collections; 0: only by hand (`slipway cache gc`). */
+  every: z._default(seconds, 86_400),
+  /** How long caches without a retention of their own keep a path after its last use; 0: for ever. */
+  keep: z._default(seconds, 0),
+  /** How long a path is still served once nothing keeps it. */
+  grace: z._default(seconds.check(z.minimum(300)), 259_200),
+  /** Newest releases whose systems are kept, for each host. */
+  releases: z._default(z.int().check(z.minimum(1), z.maximum(100)), 5),
+  /** Earlier systems that are kept, for each host that reports. */
+  generations: z._default(z.int().check(z.minimum(0), z.maximum(100)), 3),
+});
+
 export const serverConfig = z.strictObject({
   data: absolutePath,
   ...storageConfig.shape,
@@ -54,6 +70,7 @@ export const serverConfig = z.strictObject({
   caches: z._default(z.array(z.strictObject({ name: z.string(), public: z._default(z.boolean(), false) })), [
     { name: 'main', public: false },
   ]),
+  gc: z._default(garbageConfig, { every: 86_400, keep: 0, grace: 259_200, releases: 5, generations: 3 }),
   /** Attic servers whose tokens are good here. */
   attic: z._default(atticKeys, { hs256: [], rs256: [] }),
   /** Forges whose jobs may come with their own token. */

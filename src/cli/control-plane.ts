@@ -4,6 +4,8 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
+import { DEFAULT_GARBAGE_SETTINGS, type GarbageParts } from '../cache/collect-garbage.ts';
+import { collectRegularly } from '../cache/garbage-schedule.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
 import { openFleet, type Fleet } from '../fleet/fleet.ts';
@@ -81,6 +83,10 @@ export async function openControlPlane(
     ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
   });
   const server = await openServer({ listen, app, cache: cacheHandler, onError });
+  const collecting = collectGarbageBeside(
+    { database, blobs, flushUses: async () => await cache.flushUses() },
+    { config, onError, signal: closing.signal },
+  );
   const open = opening.move();
   return {
     paths,
@@ -92,9 +98,32 @@ export async function openControlPlane(
     [Symbol.asyncDispose]: async () => {
       closing.abort(); // the live views end first: the server waits for requests that are under way
       await server[Symbol.asyncDispose]();
+      await collecting;
       await open.disposeAsync();
     },
   };
+}
+
+async function collectGarbageBeside(
+  parts: GarbageParts,
+  {
+    config: { gc },
+    onError,
+    signal,
+  }: {
+    readonly config: ServerConfig;
+    readonly onError: (error: unknown) => void;
+    readonly signal: AbortSignal;
+  },
+): Promise<void> {
+  if (gc.every === 0) return;
+  const settings = {
+    ...DEFAULT_GARBAGE_SETTINGS,
+    roots: { releases: gc.releases, generations: gc.generations },
+    keepMs: gc.keep === 0 ? undefined : gc.keep * 1000,
+    graceMs: gc.grace * 1000,
+  };
+  await collectRegularly(parts, { everyMs: gc.every * 1000, settings, onError }, signal);
 }
 
 async function openDataDirectory(directory: string): Promise<DataPaths> {

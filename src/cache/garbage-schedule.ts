@@ -1,0 +1,48 @@
+// Collects garbage from time to time for as long as the server runs. Several servers on one database take turns: the
+// lease lets one collect, and whoever finds that it was done lately does nothing.
+import { setTimeout as wait } from 'node:timers/promises';
+import { isCode } from '../util/errors.ts';
+import { collectGarbage, type GarbageParts, type GarbageSettings } from './collect-garbage.ts';
+
+export interface GarbageSchedule {
+  readonly everyMs: number;
+  readonly settings: GarbageSettings;
+  readonly onError: (error: unknown) => void;
+}
+
+/** How often the clock is looked at: a machine that slept is not a day late. */
+const LOOK_MS = 600_000;
+const FIRST_LOOK_MS = 60_000;
+const JITTER = 0.1;
+
+/** Ends when the signal fires. Never rejects: a failed collection is told and tried again at the next look. */
+export async function collectRegularly(
+  parts: GarbageParts,
+  { everyMs, settings, onError }: GarbageSchedule,
+  signal: AbortSignal,
+): Promise<void> {
+  const period = everyMs * (1 + JITTER * (Math.random() - 0.5)); // servers that started together drift apart
+  for (
+    let pause = Math.min(FIRST_LOOK_MS, everyMs);
+    await slept(pause, signal);
+    pause = Math.min(LOOK_MS, everyMs)
+  )
+    try {
+      if ((await lastCollection(parts)) > Date.now() - period) continue;
+      await collectGarbage(parts, { settings, signal });
+    } catch (error) {
+      if (!signal.aborted && !isCode(error, 'conflict')) onError(error);
+    }
+}
+
+async function slept(ms: number, signal: AbortSignal): Promise<boolean> {
+  return await wait(ms, true, { signal, ref: false }).catch(() => false);
+}
+
+async function lastCollection({ database }: GarbageParts): Promise<number> {
+  const row = await database.read
+    .selectFrom('garbage_run')
+    .select((builder) => builder.fn.max('ended_at').as('at'))
+    .executeTakeFirst();
+  return row?.at ?? 0;
+}
