@@ -8,6 +8,9 @@ demo:
 	@scripts/setup.sh demo
 	@$(NODE) scripts/demo.ts $(ARGS)
 
+test-faults: setup
+	@$(NODE) test/e2e/fault-suite-main.ts $(ARGS)
+
 test: setup
 	@$(NODE) scripts/run-tests.ts $(ARGS)
 

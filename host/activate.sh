@@ -60,6 +60,7 @@ start_deploy() {
   [ -z "$PHASE" ] || die "The deploy $ID was started already."
   mkdir -p "$RUN_ROOT"
   keep_ballast || die "There is no room for the state of a deploy in $STATE_ROOT."
+  keep_profile || die "There is no room for the state of a deploy in $STATE_ROOT."
   sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR"
   trap state_line EXIT
   PREVIOUS=$(active)

@@ -11,22 +11,27 @@ use_profile() {
   case $ASKED_PROFILE in
   '') return 0 ;;
   /*) PROFILE=$ASKED_PROFILE ;;
-  *) PROFILE=$(place_profile "$RUN_AS" "$ASKED_PROFILE") ;;
+  *) PROFILE=$(first_line "$DIR/profile") PROFILE=${PROFILE:-$(place_profile "$RUN_AS" "$ASKED_PROFILE")} ;;
   esac
   KIND=profile
 }
 
-# place_profile USER NAME: deploy-rs' rules.
+# keep_profile: decides once where the profile is: what decides it may appear during the deploy.
+keep_profile() {
+  [ "$KIND" = system ] || { printf '%s\n' "$PROFILE" >"$DIR/profile" && sync_path "$DIR/profile"; }
+}
+
+# place_profile USER NAME: deploy-rs' rules, but a profile that is there already is the one that is meant.
 place_profile() {
   local home
+  home=$(home_of "$1")/.local/state/nix/profiles
   if [ "$1" = root ]; then
     [ "$2" != system ] || { echo "$SYSTEM_PROFILE"; return; }
     echo "/nix/var/nix/profiles/per-user/root/$2"
-  elif [ -d "/nix/var/nix/profiles/per-user/$1" ]; then
+  elif [ -d "/nix/var/nix/profiles/per-user/$1" ] && [ ! -e "$home/$2" ]; then
     echo "/nix/var/nix/profiles/per-user/$1/$2"
   else
-    home=$(home_of "$1")
-    echo "${home:-/nonexistent}/.local/state/nix/profiles/$2"
+    echo "$home/$2"
   fi
 }
 

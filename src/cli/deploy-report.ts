@@ -42,6 +42,10 @@ export function reportOutcomes(
 
 function successLine(io: CliIo, outcome: DeployOutcome): string {
   const style = makeStyle(io.color);
+  if (outcome.kind === 'skipped')
+    return `${style.warn('--')} ${outcome.host} was left out: ${stripControl(outcome.error.message)}\n`;
+  if (outcome.kind === 'kept')
+    return `${style.good('ok')} ${outcome.host} runs ${outcome.state.toplevel}. ${outcome.state.detail}\n`;
   if (outcome.kind !== 'committed') return `${style.good('ok')} ${outcome.host} runs this system already\n`;
   const { generation, toplevel, detail } = outcome.state;
   const said = detail === '' ? '' : ` ${detail}`;

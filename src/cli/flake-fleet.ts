@@ -1,55 +1,39 @@
 // A flake as the user names it (`.`, a path, a URL): its hosts, and their toplevels built on this machine. Dirty work
 // trees are allowed here; what is released goes through `slipway ci run` instead.
+import * as z from 'zod/mini';
 import { exec } from '../effects/exec.ts';
 import type { Nix } from '../effects/nix-cli.ts';
 import { parseNixError } from '../effects/nix-error.ts';
 import { type FleetFacts, parseFleetFacts } from '../pipeline/fleet-facts.ts';
 import { mapBounded } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { evaluateAttribute } from './flake-evaluation.ts';
 
-const EVALUATE_TIMEOUT_MS = 600_000;
 /** Builds at a time; what they share is built once. */
 const BUILD_JOBS = 4;
 const BUILD_TIMEOUT_MS = 6 * 3_600_000;
-const NODES = '_: { hostname = _.hostname or null; user = _.sshUser or null; }';
+
+/** What a flake says of its hosts; parsed when it is asked for, because a deploy-rs flake needs none of it. */
+export interface FlakeFleet {
+  /** Whether there is a `slipway` output. */
+  readonly described: boolean;
+  readonly read: () => FleetFacts;
+}
 
 export async function readFlakeFleet(
   nix: Nix,
   flake: string,
   cwd: string,
   signal: AbortSignal,
-): Promise<FleetFacts> {
+): Promise<FlakeFleet> {
   const read = async (attribute: string, apply: string): Promise<unknown> =>
-    await evaluateAttribute(nix, { flake, attribute, apply, cwd, signal });
+    await evaluateAttribute({ nix, flake, attribute, apply, cwd, signal });
   const [hosts, slipway] = await Promise.all([
     read('nixosConfigurations', 'builtins.attrNames'),
     read('slipway', 'x: x'),
   ]);
-  const nodes =
-    slipway === undefined ? await read('deploy.nodes', `builtins.mapAttrs (${NODES})`) : undefined;
-  return parseFleetFacts({ hosts: hosts ?? [], slipway: slipway ?? null, nodes: nodes ?? {} });
-}
-
-interface Evaluation {
-  readonly flake: string;
-  readonly attribute: string;
-  readonly apply: string;
-  readonly cwd: string;
-  readonly signal: AbortSignal;
-}
-
-/** Undefined when the flake has no such output. */
-async function evaluateAttribute(nix: Nix, what: Evaluation): Promise<unknown> {
-  const argv = ['nix', 'eval', '--json', `${what.flake}#${what.attribute}`, '--apply', what.apply];
-  const { cwd, signal } = what;
-  const result = await exec(argv, { env: nix.env, cwd, signal, timeoutMs: EVALUATE_TIMEOUT_MS });
-  if (result.code === 0) return JSON.parse(result.stdout.toString('utf8')) as unknown;
-  if (/does not provide attribute/.test(result.stderr)) return undefined;
-  const { message, detail } = parseNixError(result.stderr);
-  throw new SlipwayError('evaluation_failed', `${what.flake} does not evaluate: ${message}`, {
-    next: `Repeat it with: nix eval ${what.flake}#${what.attribute}`,
-    facts: { detail },
-  });
+  const fleet = { hosts: hosts ?? [], slipway: slipway ?? null, nodes: {} };
+  return { described: slipway !== undefined, read: () => parseFleetFacts(fleet) };
 }
 
 export interface BuildOptions {
@@ -87,6 +71,37 @@ async function buildToplevel(nix: Nix, flake: string, host: string, options: Bui
   if (built?.outputs?.out !== undefined) return built.outputs.out;
   throw new SlipwayError('build_failed', `Nix named no output for ${host}.`);
 }
+
+/** Builds derivations that an evaluation has named. */
+export async function realise(
+  nix: Nix,
+  derivations: readonly string[],
+  options: BuildOptions & { readonly what: string },
+): Promise<void> {
+  const result = await exec(['nix-store', '--realise', ...derivations], {
+    env: nix.env,
+    cwd: options.cwd,
+    signal: options.signal,
+    timeoutMs: BUILD_TIMEOUT_MS,
+    onStderrLine: options.onLine,
+  });
+  if (result.code !== 0) throw buildFailed(options.what, derivations.join(' '), result.stderr);
+}
+
+/** The toplevel's path and derivation, unbuilt: for a build somewhere else. */
+export async function findDerivations(
+  nix: Nix,
+  flake: string,
+  host: string,
+  { cwd, signal }: Pick<BuildOptions, 'cwd' | 'signal'>,
+): Promise<{ readonly path: string; readonly build: readonly string[] }> {
+  const attribute = `nixosConfigurations."${host}".config.system.build.toplevel`;
+  const apply = 'x: { path = x.outPath; build = [ x.drvPath ]; }';
+  const value = await evaluateAttribute({ nix, flake, attribute, apply, cwd, signal });
+  return derivations.parse(value);
+}
+
+const derivations = z.object({ path: z.string(), build: z.array(z.string()) });
 
 function buildFailed(host: string, installable: string, stderr: string): SlipwayError {
   const { message, detail } = parseNixError(stderr);

@@ -16,9 +16,9 @@ export function registerGenerations(program: Command, io: CliIo): void {
     .action(async (name: string | undefined, options: HostOptions) => {
       if (name === undefined && options.host === undefined)
         throw new SlipwayError('invalid', 'Which host?', { next: 'slipway generations HOST' });
-      const [chosen] = await chooseHosts(name === undefined ? [] : [name], options, io.cwd, io.signal);
+      const [chosen] = await chooseHosts(name === undefined ? [] : [name], options, io);
       if (chosen === undefined) throw new SlipwayError('not_found', 'There is no such host.');
-      await using host = await openChosenHost(chosen, io.signal);
+      await using host = await openChosenHost(chosen, options, io);
       const generations = await readGenerations(host);
       io.stdout(options.json === true ? `${JSON.stringify(generations)}\n` : render(io, generations));
     });

@@ -7,13 +7,24 @@ import type { Host } from '../effects/host.ts';
 import { parseSshTarget, type SshTarget, sshTargetOf } from '../effects/ssh-target.ts';
 import { openNix } from '../effects/nix-cli.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseDeployTarget, parseFragment, type DeployTargetName } from '../deploy/parse-deploy-target.ts';
+import { type DeployRsOverrides, isSystemProfile } from '../deploy/plan-from-deploy-rs.ts';
+import { selectMembers } from '../deploy/rollout-plan.ts';
+import type { FleetFacts } from '../pipeline/fleet-facts.ts';
+import { findNearest } from '../util/nearest.ts';
+import type { CliIo } from './cli-io.ts';
+import { type DeployRsJob, readDeployRs } from './deploy-rs-fleet.ts';
 import { readFlakeFleet } from './flake-fleet.ts';
+import { sudoPasswordOf } from './sudo-password.ts';
 
 export interface HostOptions {
   readonly flake?: string;
   readonly host?: string;
   readonly hostKey?: string;
   readonly json?: boolean;
+  readonly on?: string;
+  readonly askSudoPassword?: boolean;
+  readonly sudoPassword?: string;
 }
 
 /** A host that a command acts on. */
@@ -23,6 +34,12 @@ export interface ChosenHost {
   readonly health: HealthConfig;
   /** Undefined for `--host`: there is no flake to build from. */
   readonly flake: string | undefined;
+  readonly tags: readonly string[];
+  readonly wave: number;
+  /** The machine, where several profiles are deployed to one. */
+  readonly node: string;
+  /** From a deploy-rs flake: the profile and its settings. */
+  readonly deployRs?: DeployRsJob;
 }
 
 export function addHostOptions(command: Command): Command {
@@ -30,57 +47,149 @@ export function addHostOptions(command: Command): Command {
     .option('--flake <ref>', 'the flake that describes the hosts (default: .)')
     .option('--host <destination>', 'one host by address, as root@address or root@address:port')
     .option('--host-key <key>', 'with --host: the ssh public key that it must show')
+    .option('--on <selection>', 'hosts by tag or name: tag:web,pi1')
+    .option('--ask-sudo-password', 'ask once for the password that sudo wants on the hosts')
+    .option('--sudo-password <reference>', 'where that password is: file:PATH, env:NAME or credential:NAME')
     .option('--json', 'print one JSON object');
 }
 
-/** The hosts that the names mean; without names, all push-mode hosts of the flake. */
+export interface ChooseSettings {
+  /** Settings over those of a deploy-rs flake. */
+  readonly overrides?: DeployRsOverrides;
+  /** Whether the profiles of a deploy-rs flake are to be deployed, not only reached. */
+  readonly deploy?: boolean;
+}
+
+/**
+ * The hosts that the names mean; without names, all push-mode hosts of the flake. A flake without a `slipway` output is
+ * read as deploy-rs reads it, and so is one for a name with a profile (`.#web1.hello`).
+ */
 export async function chooseHosts(
   names: readonly string[],
   options: HostOptions,
-  cwd: string,
-  signal: AbortSignal,
+  io: Pick<CliIo, 'cwd' | 'signal'>,
+  settings: ChooseSettings = {},
 ): Promise<ChosenHost[]> {
   if (options.host !== undefined) return [chooseByAddress(names, options.host, options.hostKey)];
   const { flake, wanted } = splitNames(names, options.flake);
-  const { hosts } = await readFlakeFleet(openNix(), flake, cwd, signal);
-  const chosen = wanted.length > 0 ? wanted : pushHosts(hosts);
-  return chosen.map((name) => {
-    const config = hosts.get(name);
-    if (config === undefined) throw unknownHost(name, [...hosts.keys()]);
-    return { name, target: sshTargetOf(name, config), health: config.health, flake };
+  const { cwd, signal } = io;
+  const nix = openNix();
+  const fleet = await readFlakeFleet(nix, flake, cwd, signal);
+  const paths = settings.deploy === true;
+  if (!fleet.described || wanted.some(({ profile }) => profile !== undefined)) {
+    const question = { nix, flake, cwd, signal, wanted, overrides: settings.overrides ?? {}, paths };
+    const jobs = await readDeployRs(question);
+    if (jobs !== undefined) return selectFrom(chooseProfiles(jobs, { flake, paths, wanted }), options.on);
+  }
+  return chooseFromFleet(fleet.read(), { flake, wanted, on: options.on });
+}
+
+function chooseFromFleet({ hosts }: FleetFacts, { flake, wanted, on }: Wanted): ChosenHost[] {
+  const all = [...hosts].map(([name, config]) => ({
+    name,
+    node: name,
+    target: sshTargetOf(name, config),
+    health: config.health,
+    flake,
+    tags: config.tags,
+    wave: config.wave,
+  }));
+  if (on !== undefined) return selectFrom(all, on);
+  if (wanted.length === 0) {
+    const push = pushHosts(hosts);
+    return all.filter(({ name }) => push.includes(name));
+  }
+  return wanted.map(({ node = '' }) => {
+    const found = all.find(({ name }) => name === node);
+    if (found === undefined) throw unknownHost(node, [...hosts.keys()]);
+    return found;
   });
 }
 
+interface Wanted {
+  readonly flake: string;
+  readonly wanted: readonly Pick<DeployTargetName, 'node' | 'profile'>[];
+  readonly on: string | undefined;
+}
+
+function selectFrom(all: readonly ChosenHost[], on: string | undefined): ChosenHost[] {
+  if (on === undefined) return [...all];
+  const members = all.map((host) => ({ host, name: host.node, tags: host.tags }));
+  return selectMembers(members, on).map(({ host }) => host);
+}
+
+/** To deploy: each profile by itself. To reach a machine: its system profile, or the only way that there is. */
+function chooseProfiles(
+  jobs: readonly DeployRsJob[],
+  {
+    flake,
+    paths,
+    wanted,
+  }: { readonly flake: string; readonly paths: boolean; readonly wanted: Wanted['wanted'] },
+): ChosenHost[] {
+  const chosen = jobs.map((deployRs) => profileHost(flake, deployRs));
+  if (paths) return chosen;
+  const asked = (node: string): string | undefined => wanted.find((one) => one.node === node)?.profile;
+  return [...Map.groupBy(chosen, ({ node }) => node)].flatMap(([node, profiles]) => {
+    const one =
+      profiles.find(({ deployRs }) => deployRs?.plan.profile === (asked(node) ?? 'system')) ?? profiles[0];
+    return one === undefined ? [] : [{ ...one, name: node }];
+  });
+}
+
+function profileHost(flake: string, deployRs: DeployRsJob): ChosenHost {
+  const { node, profile, address, sshUser, sshOpts, sudo, target } = deployRs.plan;
+  return {
+    name: isSystemProfile(target) ? node : `${node}.${profile}`,
+    node,
+    target: {
+      name: node,
+      address,
+      user: sshUser,
+      port: undefined,
+      options: sshOpts,
+      hostKeys: [],
+      ...(sudo !== undefined && { sudo: [...sudo, 'root'] }),
+    },
+    health: healthConfig.parse({}),
+    flake,
+    tags: [],
+    wave: 1,
+    deployRs,
+  };
+}
+
 /** Opens the connection to a chosen host. */
-export async function openChosenHost(host: ChosenHost, signal: AbortSignal): Promise<Host> {
-  return await openSshHost(host.target, signal);
+export async function openChosenHost(host: ChosenHost, options: HostOptions, io: CliIo): Promise<Host> {
+  return await openSshHost(host.target, {
+    signal: io.signal,
+    sudoPassword: sudoPasswordOf(options, io, host.deployRs?.plan.interactiveSudo),
+  });
 }
 
 function chooseByAddress(names: readonly string[], address: string, hostKey: string | undefined): ChosenHost {
   const target = parseSshTarget(address, names[0]);
   const hostKeys = hostKey === undefined ? [] : [hostKey];
   const health = healthConfig.parse({});
-  return { name: target.name, target: { ...target, hostKeys }, health, flake: undefined };
+  const { name } = target;
+  return { name, node: name, target: { ...target, hostKeys }, health, flake: undefined, tags: [], wave: 1 };
 }
 
 /** `.#web1` names the flake and the host at once, as in deploy-rs. */
-function splitNames(
-  names: readonly string[],
-  given: string | undefined,
-): { readonly flake: string; readonly wanted: readonly string[] } {
+function splitNames(names: readonly string[], given: string | undefined): Omit<Wanted, 'on'> {
   let flake = given;
   const wanted = names.map((name) => {
-    const at = name.indexOf('#');
-    if (at < 0) return name;
-    const reference = name.slice(0, at) || '.';
+    if (!/[#/:]|^\.+$/.test(name)) return parseFragment(name);
+    const { flake: named, node, profile } = parseDeployTarget(name);
+    const reference = named || '.';
     if (flake !== undefined && flake !== reference)
       throw new SlipwayError('invalid', `"${name}" is in another flake than ${flake}.`, {
         next: 'Deploy the hosts of one flake at a time.',
       });
     flake = reference;
-    return name.slice(at + 1);
+    return { node, profile };
   });
-  return { flake: flake ?? '.', wanted: wanted.filter((name) => name !== '') };
+  return { flake: flake ?? '.', wanted: wanted.filter(({ node }) => node !== undefined) };
 }
 
 function pushHosts(hosts: ReadonlyMap<string, HostConfig>): string[] {
@@ -92,7 +201,7 @@ function pushHosts(hosts: ReadonlyMap<string, HostConfig>): string[] {
 }
 
 function unknownHost(name: string, known: readonly string[]): SlipwayError {
-  const near = known.find((other) => other.startsWith(name.slice(0, 3)));
+  const near = findNearest(name, known);
   const guess = near === undefined ? '' : ` Did you mean ${near}?`;
   return new SlipwayError('not_found', `The flake has no host ${name}.${guess}`, {
     next: `There are: ${known.join(', ')}.`,

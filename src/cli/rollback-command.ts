@@ -31,9 +31,9 @@ async function rollback(name: string | undefined, options: RollbackOptions, io: 
   const json = options.json === true;
   if (name === undefined && options.host === undefined)
     throw new SlipwayError('invalid', 'Which host?', { next: 'slipway rollback HOST' });
-  const [chosen] = await chooseHosts(name === undefined ? [] : [name], options, io.cwd, io.signal);
+  const [chosen] = await chooseHosts(name === undefined ? [] : [name], options, io);
   if (chosen === undefined) throw new SlipwayError('not_found', 'There is no such host.');
-  await using host = await openChosenHost(chosen, io.signal);
+  await using host = await openChosenHost(chosen, options, io);
   const target = planRollback(chosen.name, await readGenerations(host), parseGeneration(options.to));
   const request = {
     toplevel: target.toplevel,

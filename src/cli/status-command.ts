@@ -35,16 +35,16 @@ export function registerStatus(program: Command, io: CliIo): void {
   addHostOptions(command)
     .addHelpText('after', '\nExample:\n  slipway status web1')
     .action(async (names: string[], options: HostOptions) => {
-      const chosen = await chooseHosts(names, options, io.cwd, io.signal);
-      const all = await mapBounded(chosen, CONCURRENCY, async (host) => await readStatus(host, io.signal));
+      const chosen = await chooseHosts(names, options, io);
+      const all = await mapBounded(chosen, CONCURRENCY, async (host) => await readStatus(host, options, io));
       if (options.json === true) io.stdout(`${JSON.stringify({ hosts: all.map(statusJson) })}\n`);
       else for (const status of all) io.stdout(render(io, status));
     });
 }
 
-async function readStatus(chosen: ChosenHost, signal: AbortSignal): Promise<HostStatus> {
+async function readStatus(chosen: ChosenHost, options: HostOptions, io: CliIo): Promise<HostStatus> {
   try {
-    await using host = await openChosenHost(chosen, signal);
+    await using host = await openChosenHost(chosen, options, io);
     const [facts, trials, quarantine] = await Promise.all([
       readHostFacts(host),
       listTrials(host),
@@ -52,7 +52,7 @@ async function readStatus(chosen: ChosenHost, signal: AbortSignal): Promise<Host
     ]);
     return { host: chosen.name, facts, last: trials[0], quarantine };
   } catch (error) {
-    signal.throwIfAborted();
+    io.signal.throwIfAborted();
     return { host: chosen.name, error: asSlipwayError(error) };
   }
 }

@@ -26,6 +26,12 @@ export type DeployOutcome =
     }
   /** Ended before the host took charge, for a reason on our side or on the way (a copy that failed). */
   | { readonly kind: 'failed'; readonly host: string; readonly error: SlipwayError }
+  /** Not reached, and that is put up with. */
+  | { readonly kind: 'skipped'; readonly host: string; readonly error: SlipwayError }
+  /** Was committed, then went back because other hosts failed. */
+  | { readonly kind: 'taken-back'; readonly host: string; readonly state: DeployState }
+  /** Not begun, because these hosts failed before. */
+  | { readonly kind: 'held-back'; readonly host: string; readonly failed: readonly string[] }
   /** Not reached, or lost: then `id` names the deploy, and the host decides by itself how it ends. */
   | {
       readonly kind: 'unreachable';
@@ -86,11 +92,11 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
     case 'failed':
     case 'unreachable':
       return outcome.error;
-    case 'unchanged':
-    case 'committed':
-      return undefined;
+    case 'taken-back':
+    case 'held-back':
+      return byOthers(outcome);
     default:
-      return outcome satisfies never;
+      return undefined; // unchanged, committed, skipped
   }
 }
 
@@ -106,6 +112,22 @@ function rolledBack(outcome: Extract<DeployOutcome, { kind: 'rolled-back' }>): S
   const code = healthy ? 'deploy_rolled_back' : 'deploy_rolled_back_unhealthy';
   const tail = healthy ? '' : ' The old system runs again but does not pass its checks.';
   return failure(code, host, `rolled back (${state.reason}). ${state.detail}${tail}`, state);
+}
+
+/** What a host did not do, or undid, because of other hosts. */
+function byOthers(outcome: Extract<DeployOutcome, { kind: 'taken-back' | 'held-back' }>): SlipwayError {
+  const { host } = outcome;
+  if (outcome.kind === 'taken-back')
+    return new SlipwayError(
+      'deploy_rolled_back',
+      `${host} went back to ${outcome.state.toplevel}, because others failed.`,
+      { next: 'Look at the hosts that failed.', facts: { host, ...outcome.state } },
+    );
+  const { failed } = outcome;
+  return new SlipwayError('deferred', `${host} was held back: ${failed.join(', ')} failed.`, {
+    next: 'Nothing was changed on it. To go on whatever fails: --on-failure continue',
+    facts: { host, failed },
+  });
 }
 
 function failure(code: ErrorCode, host: string, what: string, state: DeployState): SlipwayError {

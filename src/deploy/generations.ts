@@ -2,6 +2,7 @@
 // and the choice of the one to go back to.
 import type { Host } from '../effects/host.ts';
 import { SlipwayError } from '../util/errors.ts';
+import type { ProfileTarget } from './deploy-request.ts';
 import { callRunner } from './trial.ts';
 
 /** Field names and meaning as in `nixos-rebuild list-generations --json`; `booted` and `toplevel` are ours. */
@@ -18,9 +19,10 @@ export interface Generation {
   readonly toplevel: string;
 }
 
-/** Newest first, as nixos-rebuild lists them. */
-export async function readGenerations(host: Host): Promise<Generation[]> {
-  return parseGenerations(await callRunner(host, ['generations']));
+/** Newest first, as nixos-rebuild lists them; of another profile only number, date and path mean something. */
+export async function readGenerations(host: Host, profile?: ProfileTarget): Promise<Generation[]> {
+  const asked = profile === undefined ? [] : [profile.profile, profile.user];
+  return parseGenerations(await callRunner(host, ['generations', ...asked]));
 }
 
 export function parseGenerations(text: string): Generation[] {

@@ -116,12 +116,13 @@ test('planFromDeployRs() keeps profilesOrder, then the rest by name', () => {
 });
 
 test('planFromDeployRs() says where an output is wrong', () => {
-  const nodeWith = (more: object): object => ({
-    nodes: { n: { hostname: 'h', user: 'u', profiles: {}, ...more } },
-  });
   assert.throws(() => plan(nodeWith({ profilesOrder: ['x'] })), /deploy\.nodes\.n\.profilesOrder names x/);
   const twice = { profilesOrder: ['p', 'p'], profiles: { p: { path: PATH } } };
   assert.throws(() => plan(nodeWith(twice)), /names p twice/);
   const nobody = { nodes: { n: { hostname: 'h', profiles: { p: { path: PATH } } } } };
   assert.throws(() => plan(nobody), /deploy\.nodes\.n\.profiles\.p has neither user nor sshUser/);
 });
+
+function nodeWith(more: object): object {
+  return { nodes: { n: { hostname: 'h', user: 'u', profiles: {}, ...more } } };
+}

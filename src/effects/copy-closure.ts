@@ -14,13 +14,16 @@ export interface CopyOptions {
   readonly onLine?: (line: string) => void;
   /** Lets the host take from its own substituters what they have, and sends the rest. */
   readonly substituteOnHost?: boolean;
+  /** Copies the derivation itself, not what it builds. */
+  readonly derivation?: boolean;
 }
 
 /** Copies what the host lacks of the closure; an interrupted copy goes on where complete paths end. */
 export async function copyClosure(host: Host, path: string, options: CopyOptions = {}): Promise<void> {
   if (host.store === undefined) return;
   const substitute = options.substituteOnHost === true ? ['--substitute-on-destination'] : [];
-  const argv = ['nix', ...FEATURES, 'copy', '--to', host.store.url, ...substitute, path];
+  const derivation = options.derivation === true ? ['--derivation'] : [];
+  const argv = ['nix', ...FEATURES, 'copy', ...derivation, '--to', host.store.url, ...substitute, path];
   const result = await exec(argv, {
     env: { NIX_SSHOPTS: host.store.sshOptions.join(' '), LC_ALL: 'C' },
     timeoutMs: COPY_TIMEOUT_MS,
@@ -28,6 +31,26 @@ export async function copyClosure(host: Host, path: string, options: CopyOptions
     ...(options.signal && { signal: options.signal }),
   });
   if (result.code !== 0) throw copyFailed(host.name, path, result.stderr);
+}
+
+/** Builds on the host itself: the derivations go there with all that they need, their outputs stay there. */
+export async function buildOnHost(
+  host: Host,
+  derivations: readonly string[],
+  options: Pick<CopyOptions, 'signal' | 'onLine'> = {},
+): Promise<void> {
+  for (const derivation of derivations) await copyClosure(host, derivation, { ...options, derivation: true });
+  const result = await host.run(['nix-store', '--realise', ...derivations], {
+    timeoutMs: COPY_TIMEOUT_MS,
+    ...(options.onLine && { onStderrLine: options.onLine }),
+    ...(options.signal && { signal: options.signal }),
+  });
+  if (result.code === 0) return;
+  const { message } = parseNixError(result.stderr);
+  throw new SlipwayError('build_failed', `Building on ${host.name} failed: ${message}`, {
+    next: `Repeat it there with: nix-store --realise ${derivations.join(' ')}`,
+    facts: { host: host.name },
+  });
 }
 
 /** Where a host may fetch a closure itself. Credentials are the host's own business (its netrc). */

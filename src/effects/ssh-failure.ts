@@ -55,11 +55,13 @@ function loginRefused(target: SshTarget, stderr: string): SlipwayError {
 }
 
 function destination(target: SshTarget): string {
-  return target.port === 22 ? target.address : `${target.address} port ${target.port}`;
+  return target.port === undefined || target.port === 22
+    ? target.address
+    : `${target.address} port ${target.port}`;
 }
 
 function sshWords(target: SshTarget): string {
-  const port = target.port === 22 ? '' : `-p ${target.port} `;
+  const port = target.port === undefined || target.port === 22 ? '' : `-p ${target.port} `;
   return `${port}${target.user}@${target.address}`;
 }
 

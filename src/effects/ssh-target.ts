@@ -9,11 +9,14 @@ export interface SshTarget {
   readonly name: string;
   readonly address: string;
   readonly user: string;
-  readonly port: number;
+  /** Undefined: what the options or the user's ssh configuration say. */
+  readonly port: number | undefined;
   /** Extra words for ssh's argv, from the fleet's configuration. */
   readonly options: readonly string[];
   /** OpenSSH public keys that the host may show; empty: the user's own known_hosts rules apply. */
   readonly hostKeys: readonly string[];
+  /** Words that make a command root's, where the fleet names them (deploy-rs' `sudo`). Default: found out. */
+  readonly sudo?: readonly string[];
 }
 
 /** Files of a connection, in a private folder. */
@@ -70,7 +73,7 @@ export function sshOptions(target: SshTarget, files: SshFiles): string[] {
     ...option('ControlPath', files.control ?? 'none'),
     ...(target.hostKeys.length === 0 ? [] : hostKeyOptions(target, files)),
     ...(target.address.includes(':') ? option('HostName', target.address) : []),
-    ...option('Port', target.port),
+    ...(target.port === undefined ? [] : option('Port', target.port)),
     ...option('User', target.user),
     ...target.options,
     ...option('ConnectTimeout', CONNECT_TIMEOUT_SECONDS),

@@ -54,7 +54,7 @@ export async function deployHosts(plan: RolloutPlan, context: RolloutContext): P
 export const sshDeployer: Deployer = async (target, emit, signal) => {
   const { toplevel, release, config } = target;
   const started = performance.now();
-  await using host = await openSshHost(sshTargetOf(target.host, config), signal);
+  await using host = await openSshHost(sshTargetOf(target.host, config), { signal });
   emit({ kind: 'span', name: `connect ${target.host}`, ms: performance.now() - started, outside: true });
   return await deployToHost(host, { toplevel, release, health: config.health }, emit, signal);
 };

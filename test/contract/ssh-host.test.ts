@@ -58,7 +58,7 @@ test('openSshHost() tells a refused login from an unreachable host', async () =>
 });
 
 test('openSshHost() can be cancelled', async () => {
-  const opened = openSshHost(sshd.target, AbortSignal.abort());
+  const opened = openSshHost(sshd.target, { signal: AbortSignal.abort() });
   await assert.rejects(opened, (error) => isCode(error, 'cancelled') || error instanceof Error);
 });
 

@@ -18,6 +18,8 @@ export type Fault =
   | 'slow-activation'
   | 'restarts-sshd'
   | 'reexecs'
+  /** The activation gives the host another address; the old system's takes it back. */
+  | 'moves-address'
   /** Installing the boot loader fails, or takes 3 s. */
   | 'bootloader-fails'
   | 'slow-boot';
