@@ -7,11 +7,13 @@ import { CacheRegistry, type Cache } from './cache-registry.ts';
 import { changeKeys } from './change-keys.ts';
 import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding } from './content-reader.ts';
+import { parseLegacyNarName } from './legacy-nar-names.ts';
 import { findMissingPaths } from './missing-paths.ts';
 import { parseNarName } from './nar-names.ts';
 import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
 import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
 import { PathPublisher, type Publication } from './path-publisher.ts';
+import { PathListings } from './path-listings.ts';
 import { Promoter } from './promotion.ts';
 import { Quotas } from './quotas.ts';
 import { rescuePaths } from './rescue-paths.ts';
@@ -44,6 +46,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly keys: SigningKeys;
   readonly contents: ContentReader;
   readonly sideFiles: SideFiles;
+  readonly listings: PathListings;
   readonly #database: Database;
   readonly #narInfos: NarInfoLookup;
   readonly #uploads: NarUploads;
@@ -66,6 +69,8 @@ export class BinaryCache implements AsyncDisposable {
     this.#access = new AccessTimes(database);
     const onDamage = (): void => this.#narInfos.forgetAll();
     this.contents = new ContentReader({ database, blobs, layouts, onDamage });
+    const { contents, sideFiles } = this;
+    this.listings = new PathListings({ database, contents, sideFiles });
   }
 
   /** The signed narinfo of a path; asking for it counts as use. */
@@ -79,7 +84,7 @@ export class BinaryCache implements AsyncDisposable {
   /** `viewer` is the caller's id: it may see its own uploads that no narinfo has claimed yet. */
   async findNar(cache: Cache, fileName: string, viewer: string | undefined): Promise<FoundNar | undefined> {
     const name = parseNarName(fileName);
-    if (name === undefined) return undefined;
+    if (name === undefined) return await this.#findLegacyNar(cache, fileName);
     const encoding = name.suffix === '' ? 'raw' : 'zstd';
     const contentId =
       (await this.#findPublished(cache, name.hash)) ?? (await this.#uploads.find(cache, fileName, viewer));
@@ -148,6 +153,24 @@ export class BinaryCache implements AsyncDisposable {
   async #promote(base: Cache, overlay: Cache, hash: string, writer: Writer): Promise<void> {
     await this.#promoter.promote({ base, overlay, hash }, writer);
     this.#narInfos.forget(base.id, hash);
+  }
+
+  async #findLegacyNar(cache: Cache, fileName: string): Promise<FoundNar | undefined> {
+    const name = parseLegacyNarName(fileName);
+    if (name === undefined) return undefined;
+    const row = await this.#database.read
+      .selectFrom('store_path')
+      .innerJoin('content', 'content.id', 'store_path.content_id')
+      .select(['content.id', 'content.hash'])
+      .where('store_path.cache_id', '=', cache.id)
+      .where('store_path.hash', '=', name.hash)
+      .where('store_path.quarantined_at', 'is', null)
+      .where('content.damaged_at', 'is', null)
+      .executeTakeFirst();
+    if (row === undefined || (name.narHash !== undefined && Buffer.compare(name.narHash, row.hash) !== 0))
+      return undefined;
+    this.#access.touch(cache.id, name.hash);
+    return { contentId: row.id, encoding: name.encoding };
   }
 
   async #findPublished(cache: Cache, narHash: Uint8Array): Promise<number | undefined> {

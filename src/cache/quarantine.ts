@@ -28,7 +28,10 @@ export async function quarantineWriter(
     const caches = new Set<number>();
     for (const path of paths) {
       const voucher = await findVoucher(transaction, path, writer);
-      if (voucher === undefined) held.push(`${path.cache_name} ${path.store_path}`);
+      if (voucher === undefined) {
+        held.push(`${path.cache_name} ${path.store_path}`);
+        await deleteListing(transaction, path);
+      }
       caches.add(path.cache_id);
       await transaction
         .updateTable('store_path')
@@ -41,6 +44,15 @@ export async function quarantineWriter(
     for (const id of caches) await bumpEpoch(transaction, id);
     return { held, kept: paths.length - held.length, sideFiles };
   });
+}
+
+/** Listings are made here from the NAR: the next NAR of the path gets one of its own. */
+async function deleteListing(transaction: Transaction<Schema>, path: WrittenPath): Promise<void> {
+  await transaction
+    .deleteFrom('side_file')
+    .where('cache_id', '=', path.cache_id)
+    .where('name', '=', `${path.hash}.ls`)
+    .execute();
 }
 
 interface WrittenPath {

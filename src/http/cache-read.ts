@@ -67,7 +67,12 @@ async function sendSideFile(
   incoming: CacheReadRequest,
   name: string,
 ): Promise<void> {
-  const found = await firstOf(incoming, async (cache) => await binaryCache.sideFiles.find(cache, name));
+  const listed = /^([0-9a-z]{32})\.ls$/.exec(name)?.[1];
+  const found = await firstOf(incoming, async (cache) =>
+    listed === undefined
+      ? await binaryCache.sideFiles.find(cache, name)
+      : await binaryCache.listings.find(cache, listed),
+  );
   if (found === undefined) throw absent();
   await sendContent(binaryCache, incoming, {
     contentId: found.contentId,

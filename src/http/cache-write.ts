@@ -3,7 +3,8 @@ import type { BinaryCache } from '../cache/binary-cache.ts';
 import { MAX_NARINFO_BYTES } from '../nix/narinfo.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheWriteRequest } from './cache-request.ts';
-import { readUpload, readUploadText } from './upload-body.ts';
+import { decodeText } from './decode-body.ts';
+import { readUpload, readUploadBytes, readUploadText } from './upload-body.ts';
 
 const MAX_CACHE_INFO_BYTES = 4096;
 
@@ -18,7 +19,8 @@ export async function writeToCache(
       checkCacheInfo(await readUploadText(incoming, MAX_CACHE_INFO_BYTES), cache.storeDir);
       break;
     case 'narinfo': {
-      const text = await readUploadText(incoming, MAX_NARINFO_BYTES);
+      const bytes = await readUploadBytes(incoming, MAX_NARINFO_BYTES);
+      const text = await decodeText(bytes, request.headers['content-encoding'], MAX_NARINFO_BYTES);
       await binaryCache.putNarInfo({ cache, ...(base && { base }), hash: route.hash, text, writer });
       break;
     }

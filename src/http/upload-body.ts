@@ -12,10 +12,14 @@ export function readUpload(incoming: Exchange, limit: number): AsyncIterable<Buf
   return readPieces(incoming, limit);
 }
 
-export async function readUploadText(incoming: Exchange, limit: number): Promise<string> {
+export async function readUploadBytes(incoming: Exchange, limit: number): Promise<Buffer> {
   const pieces: Buffer[] = [];
   for await (const piece of readUpload(incoming, limit)) pieces.push(piece);
-  return Buffer.concat(pieces).toString('utf8');
+  return Buffer.concat(pieces);
+}
+
+export async function readUploadText(incoming: Exchange, limit: number): Promise<string> {
+  return (await readUploadBytes(incoming, limit)).toString('utf8');
 }
 
 async function* readPieces({ request, response }: Exchange, limit: number): AsyncIterable<Buffer> {
