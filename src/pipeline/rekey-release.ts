@@ -2,10 +2,15 @@
 // A fleet without secrets gets the source's tree as it is.
 import { readFile } from 'node:fs/promises';
 import { findObject, type TreeChange, writeBlobs, writeTree } from '../effects/git-tree.ts';
-import { applyRekey, type RekeyOutcome } from '../secrets/apply-rekey.ts';
-import { assertApproved, findApprover, formatGrants } from '../secrets/grant-approval.ts';
+import {
+  applyRekey,
+  type ApplyRekeyOptions,
+  findRekeyProblems,
+  type RekeyOutcome,
+} from '../secrets/apply-rekey.ts';
+import { findApprover, formatGrants, unapprovedGrants } from '../secrets/grant-approval.ts';
 import type { SecretsPlan } from '../secrets/plan-secrets.ts';
-import { assertNoProblems } from '../secrets/secret-problem.ts';
+import { secretsFailed, type SecretProblem } from '../secrets/secret-problem.ts';
 import { SECRETS_RECORD_PATH } from '../secrets/secrets-record.ts';
 import type { SourceTree } from '../secrets/source-tree.ts';
 import { SlipwayError } from '../util/errors.ts';
@@ -55,20 +60,39 @@ export async function rekeyRelease(request: RekeyRequest): Promise<ReleaseTree |
     ...(pool && { pool }),
   });
   for (const { message } of plan.warnings) request.onLine(`warning: ${message}`);
-  assertNoProblems(plan.problems);
-  await judgeGrants(plan, source, request);
+  const problems = [...plan.problems, ...(await judgeGrants(plan, source, request))];
+  const trees = { source, pool };
+  if (problems.length > 0) return await refuse(plan, problems, { request, trees });
   if (isWithoutSecrets(plan, source)) return { tree: await sourceTreeId(request) };
   if (request.optional && request.identityFile === undefined && needsIdentity(plan)) return 'identity-needed';
-  const identity = await readIdentity(request.identityFile);
+  const secrets = await withIdentity(request, trees, async (options) => await applyRekey(plan, options));
+  return { tree: await writeReleaseTree(request, secrets), secrets };
+}
+
+interface Trees {
+  readonly source: SourceTree;
+  readonly pool: SourceTree | undefined;
+}
+
+/** With an identity it also tries what is sound, so that a person hears of every fault in one go. */
+async function refuse(
+  plan: SecretsPlan,
+  problems: readonly SecretProblem[],
+  { request, trees }: { readonly request: RekeyRequest; readonly trees: Trees },
+): Promise<never> {
+  const more = await withIdentity(request, trees, async (options) => await findRekeyProblems(plan, options));
+  throw secretsFailed([...problems, ...more]);
+}
+
+/** The identity is in memory for as long as the work takes. */
+async function withIdentity<T>(
+  { identityFile, signal }: RekeyRequest,
+  { source, pool }: Trees,
+  work: (options: ApplyRekeyOptions) => Promise<T>,
+): Promise<T> {
+  const identity = await readIdentity(identityFile);
   try {
-    const options = {
-      source,
-      signal: request.signal,
-      ...(pool && { previous: pool }),
-      ...(identity && { identity }),
-    };
-    const secrets = await applyRekey(plan, options);
-    return { tree: await writeReleaseTree(request, secrets), secrets };
+    return await work({ source, signal, ...(pool && { previous: pool }), ...(identity && { identity }) });
   } finally {
     identity?.fill(0);
   }
@@ -88,15 +112,18 @@ async function openTrees(
   };
 }
 
-async function judgeGrants(plan: SecretsPlan, source: SourceTree, request: RekeyRequest): Promise<void> {
-  const { grants } = plan;
-  if (!grants.recorded) return;
+/** Tells the grants. A run that would publish some that nobody approved gets them as a problem. */
+async function judgeGrants(
+  { grants }: SecretsPlan,
+  source: SourceTree,
+  request: RekeyRequest,
+): Promise<SecretProblem[]> {
+  if (!grants.recorded) return [];
   for (const line of formatGrants(grants)) request.onLine(line);
-  const sources = { approved: request.approved, source };
-  const find = request.optional ? findApprover : assertApproved;
-  if (!grants.needsApproval) return;
-  const approver = await find(grants, sources);
+  if (!grants.needsApproval) return [];
+  const approver = await findApprover(grants, { approved: request.approved, source });
   request.onLine(approver === undefined ? `needs approval: ${grants.digest}` : `approved by ${approver}`);
+  return approver === undefined && !request.optional ? [unapprovedGrants(grants)] : [];
 }
 
 function needsIdentity(plan: SecretsPlan): boolean {

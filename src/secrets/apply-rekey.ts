@@ -1,11 +1,6 @@
 // Carries a re-key plan out: lets the child write the new ciphertexts, and returns what changes in the tree. All or
 // nothing: any file that cannot be re-keyed fails the whole with every such file named.
-import {
-  assertNoProblems,
-  secretsFailed,
-  type SecretProblem,
-  type SecretProblemCode,
-} from './secret-problem.ts';
+import { assertNoProblems, type SecretProblem, type SecretProblemCode } from './secret-problem.ts';
 import type { JobFailure, JobResult, RekeyMessage, RekeyReply, RekeyRequest } from './rekey-message.ts';
 import type { SecretsPlan } from './plan-secrets.ts';
 import type { RekeyItem } from './rekey-plan.ts';
@@ -65,18 +60,39 @@ export async function applyRekey(plan: SecretsPlan, options: ApplyRekeyOptions):
   return { changes: listChanges(plan, made, record), record, counts: countOutcome(plan, made) };
 }
 
+/** What re-keying would stumble over, for a plan that is not going to be applied: so that a person sees all at once. */
+export async function findRekeyProblems(
+  plan: SecretsPlan,
+  options: ApplyRekeyOptions,
+): Promise<readonly SecretProblem[]> {
+  const jobs = plan.items.filter((item) => item.action === 'rekey');
+  if (jobs.length === 0 || options.identity === undefined) return [];
+  return jobProblems(jobs, await runJobs(plan, jobs, { ...options, identity: options.identity }));
+}
+
 async function askChild(
   plan: SecretsPlan,
   jobs: readonly RekeyItem[],
   options: ApplyRekeyOptions,
 ): Promise<RekeyMessage<RekeyReply>> {
   if (options.identity === undefined) throw noIdentity(jobs);
-  const sources = await readSources(jobs, options.source);
-  const { source: _source, previous: _previous, identity, ...process } = options;
-  const reply = await runRekey(formatRequest(plan, jobs, sources), { ...process, identity });
-  const problems = jobs.flatMap((job, index) => jobProblem(job, reply.head.results[index]));
-  if (problems.length > 0) throw secretsFailed(problems);
+  const reply = await runJobs(plan, jobs, { ...options, identity: options.identity });
+  assertNoProblems(jobProblems(jobs, reply));
   return reply;
+}
+
+async function runJobs(
+  plan: SecretsPlan,
+  jobs: readonly RekeyItem[],
+  options: ApplyRekeyOptions & { readonly identity: Uint8Array },
+): Promise<RekeyMessage<RekeyReply>> {
+  const sources = await readSources(jobs, options.source);
+  const { source: _source, previous: _previous, ...process } = options;
+  return await runRekey(formatRequest(plan, jobs, sources), process);
+}
+
+function jobProblems(jobs: readonly RekeyItem[], reply: RekeyMessage<RekeyReply>): SecretProblem[] {
+  return jobs.flatMap((job, index) => jobProblem(job, reply.head.results[index]));
 }
 
 function formatRequest(

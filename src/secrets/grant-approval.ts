@@ -2,7 +2,7 @@
 // an approver by an ssh signature in the commit. Both are worth nothing for any other set, or on top of another release.
 import { findSshSigner, signWithSsh } from '../effects/ssh-signature.ts';
 import type { GrantPlan } from './grant-plan.ts';
-import { secretsFailed, type SecretProblem } from './secret-problem.ts';
+import type { SecretProblem } from './secret-problem.ts';
 import type { SourceTree } from './source-tree.ts';
 
 /** Armored ssh signatures over the grants' message, one after another. */
@@ -18,17 +18,6 @@ export interface ApprovalSources {
   readonly approved: string | undefined;
   /** The commit, which may carry an approval. */
   readonly source: SourceTree;
-}
-
-/** Undefined when nothing needs approval; else who gave it. Throws `secrets_failed` with the diff when nobody did. */
-export async function assertApproved(
-  grants: GrantPlan,
-  sources: ApprovalSources,
-): Promise<string | undefined> {
-  if (!grants.needsApproval) return undefined;
-  const approver = await findApprover(grants, sources);
-  if (approver !== undefined) return approver;
-  throw secretsFailed([unapproved(grants)]);
 }
 
 /** Who approved exactly these grants: `the operator`, or an approver's fingerprint. */
@@ -59,7 +48,8 @@ export function formatGrants(grants: GrantPlan): string[] {
   return [...increases, ...grants.decreases];
 }
 
-function unapproved(grants: GrantPlan): SecretProblem {
+/** The diff as a problem, for a run that would publish it. */
+export function unapprovedGrants(grants: GrantPlan): SecretProblem {
   const lines = formatGrants(grants).map((line) => `  ${line}`);
   const signed = grants.approvers.length > 0;
   const sign = 'an approver runs "slipway secrets approve --key KEY", commits and pushes; or ';

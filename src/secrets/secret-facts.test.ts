@@ -125,6 +125,22 @@ test('findHostRecipients() refuses absent, unusable, shared and dummy keys', asy
   assert.equal(byHost.get('good')?.length, 2);
 });
 
+test('findHostRecipients() tells two different keys whose 4-byte tags are equal', () => {
+  // found by trying 136944 keys: what age writes for one of them looks like it is for the other
+  const one = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIFImeJ3jZl/A/b5VWQbLSR69jHNDtCCpJUyMYNesqIjs';
+  const other = 'ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAILHoyeilaRqbNs53JrRyuIe1NzpeeTYVBgaJ/m6gTkZC';
+  const { problems } = findHostRecipients(
+    new Map([
+      ['web1', [one]],
+      ['web2', [other]],
+    ]),
+  );
+  assert.deepEqual(
+    problems.map(({ code, host }) => [code, host]),
+    [['host_key_tag_collision', 'web2']],
+  );
+});
+
 test('findHostRecipients() takes the same key twice on one host as one', () => {
   const { publicKey } = makeKey();
   const { problems, byHost } = findHostRecipients(new Map([['web1', [publicKey, `${publicKey} again`]]]));

@@ -95,12 +95,13 @@ test('secretsExpression and planSecrets() map every way to name a file back to t
   assert.deepEqual(await findPaths('alone'), ['secrets/db.age']);
 });
 
+async function warnings(host: string): Promise<string[]> {
+  const hosts = { [host]: { publicKeys: [makeKey().publicKey], secrets: evaluate(host) } };
+  const plan = await planSecrets({ hosts, sourceRoot, source: source() });
+  return plan.warnings.map(({ code, secret }) => `${code} ${secret ?? ''}`);
+}
+
 test('planSecrets() warns of a file that is given as text, because it makes the system change with every commit', async () => {
-  const warnings = async (host: string): Promise<string[]> => {
-    const hosts = { [host]: { publicKeys: [makeKey().publicKey], secrets: evaluate(host) } };
-    const plan = await planSecrets({ hosts, sourceRoot, source: source() });
-    return plan.warnings.map(({ code, secret }) => `${code} ${secret ?? ''}`);
-  };
   assert.deepEqual(await warnings('literal'), []);
   assert.deepEqual(await warnings('strings'), ['source_embedded added', 'source_embedded interpolated']);
 });
