@@ -81,6 +81,15 @@ export class BinaryCache implements AsyncDisposable {
     return found;
   }
 
+  /** As findNarInfo, from memory alone; `undefined` when that does not do. */
+  findKnownNarInfo(cache: Cache, hash: string): RenderedNarInfo | 'absent' | undefined {
+    const known = this.#narInfos.findKnown(cache, hash);
+    if (known === undefined || known === 'absent') return known;
+    if (known.tombstoned) return undefined;
+    this.#access.touch(cache.id, hash);
+    return known;
+  }
+
   /** `viewer` is the caller's id: it may see its own uploads that no narinfo has claimed yet. */
   async findNar(cache: Cache, fileName: string, viewer: string | undefined): Promise<FoundNar | undefined> {
     const name = parseNarName(fileName);

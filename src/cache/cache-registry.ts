@@ -176,6 +176,11 @@ export class CacheRegistry {
     return cache;
   }
 
+  /** What memory says; `undefined` also when the database would have to be asked. */
+  findKnown(name: string): Cache | undefined {
+    return this.#known.get(name)?.cache;
+  }
+
   async get(name: string): Promise<Cache> {
     const cache = await this.find(name);
     if (cache) return cache;

@@ -1,10 +1,12 @@
 // Reads contents back: as the stored zstd frames, copied as they are, or decompressed; whole or by range.
-// Every frame's checksum is verified before a byte of it leaves, and the first run is read before a body is promised:
+// Every frame's checksum is verified before a byte of it leaves (checked-frames.ts tells when it was verified lately), and
+// the first run is read before a body is promised:
 // damage found then means "absent"; damage found later ends the stream with an error, never with fewer bytes.
 import { crc32 } from 'node:zlib';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { SlipwayError, isCode } from '../util/errors.ts';
+import { CheckedFrames } from './checked-frames.ts';
 import type { ContentLayout, ContentLayouts, Frame } from './content-layout.ts';
 import { decodeFrame } from './frame-codec.ts';
 import { fillPlaces } from './patched-frame.ts';
@@ -13,6 +15,8 @@ import { fillPlaces } from './patched-frame.ts';
 // against 0.3 GB/s for a read per chunk (measured, facts on packs).
 const RUN_BYTES = 1024 * 1024;
 const RUNS_AHEAD = 2;
+/** Buffers that wait for the next run. Fresh ones cost more than reading: the kernel clears them, V8 hunts for them. */
+const MOST_SPARE_BUFFERS = 16;
 
 /** `zstd`: the stored frames. `raw`: the content itself. */
 export type Encoding = 'zstd' | 'raw';
@@ -28,9 +32,9 @@ export interface OpenedContent {
   readonly length: number;
   /**
    * The bytes of `range`, the first run of them read and checked; `undefined` when that run is missing or damaged.
-   * The iterable yields exactly the range or throws.
+   * The iterable yields exactly the range or throws. With `lent`, a piece is the caller's only until it asks for the next.
    */
-  start(range: ByteRange): Promise<AsyncIterable<Buffer> | undefined>;
+  start(range: ByteRange, pieces?: 'kept' | 'lent'): Promise<AsyncIterable<Buffer> | undefined>;
 }
 
 export interface ContentReaderParts {
@@ -46,6 +50,7 @@ export class ContentReader {
   readonly #blobs: BlobStore;
   readonly #layouts: ContentLayouts;
   readonly #onDamage: () => void;
+  readonly #checked = new CheckedFrames();
 
   constructor(parts: ContentReaderParts) {
     this.#database = parts.database;
@@ -60,7 +65,11 @@ export class ContentReader {
     if (layout === undefined) return undefined;
     const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
     const length = offsets.at(-1) ?? 0;
-    return { length, start: async (range) => await peeked(this.#read(layout, encoding, range)) };
+    return {
+      length,
+      start: async (range, pieces = 'kept') =>
+        await peeked(this.#read({ layout, encoding, lent: pieces === 'lent' && encoding === 'zstd' }, range)),
+    };
   }
 
   /** The layout, once all its packs are there: most damage by hand or by a lost disk shows before a byte is promised. */
@@ -81,19 +90,30 @@ export class ContentReader {
     for (const { blobKey, offset, length } of layout.frames)
       ends.set(blobKey, Math.max(ends.get(blobKey) ?? 0, offset + length));
     const lost: Frame[] = [];
+    const marks: (string | undefined)[] = [];
     for (const [blobKey, end] of ends) {
-      if (((await this.#blobs.size(blobKey)) ?? -1) >= end) continue;
+      const { size, mark } = await this.#inspect(blobKey);
+      marks.push(mark);
+      if (size >= end) continue;
       lost.push(...layout.frames.filter((frame) => frame.blobKey === blobKey));
     }
+    this.#checked.begin(layout, marks);
     return lost;
   }
 
-  async *#read(layout: ContentLayout, encoding: Encoding, range: ByteRange): AsyncIterable<Buffer> {
+  async #inspect(blobKey: string): Promise<{ readonly size: number; readonly mark: string | undefined }> {
+    const found = await this.#blobs.inspect?.(blobKey);
+    if (found !== undefined) return found;
+    return { size: (await this.#blobs.size(blobKey)) ?? -1, mark: undefined };
+  }
+
+  async *#read(reading: Reading, range: ByteRange): AsyncIterable<Buffer> {
+    const { layout, encoding } = reading;
     const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
     if (range.end <= range.start) return;
     const from = frameAt(offsets, range.start);
     const to = frameAt(offsets, range.end - 1) + 1;
-    for await (const { index, bytes } of this.#readAhead(layout, planRuns(layout, from, to))) {
+    for await (const { index, bytes, buffer } of this.#readAhead(reading, planRuns(layout, from, to))) {
       const pieces = encoding === 'zstd' ? [bytes] : decodeRun(layout, index, bytes);
       let at = offsets[index] ?? 0;
       for await (const piece of pieces) {
@@ -102,30 +122,41 @@ export class ContentReader {
         if (end > start) yield piece.subarray(start, end);
         at += piece.length;
       }
+      // Reached only when the next piece is asked for. A buffer whose reader has left may still be on its way out.
+      if (buffer !== undefined && spareBuffers.length < MOST_SPARE_BUFFERS) spareBuffers.push(buffer);
     }
   }
 
-  async *#readAhead(layout: ContentLayout, runs: readonly Run[]): AsyncIterable<ReadRun> {
+  async *#readAhead(reading: Reading, runs: readonly Run[]): AsyncIterable<ReadRun> {
     const started: Promise<ReadRun>[] = [];
     for (let next = 0; next < runs.length || started.length > 0;) {
       while (next < runs.length && started.length <= RUNS_AHEAD) {
-        const reading = this.#readRun(layout, runs[next++] as Run);
-        reading.catch(() => undefined); // awaited below, unless an earlier run fails first
-        started.push(reading);
+        const run = this.#readRun(reading, runs[next++] as Run);
+        run.catch(() => undefined); // awaited below, unless an earlier run fails first
+        started.push(run);
       }
       yield await (started.shift() as Promise<ReadRun>);
     }
   }
 
-  async #readRun(layout: ContentLayout, run: Run): Promise<ReadRun> {
-    const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length);
-    const frames = layout.frames.slice(run.index, run.index + run.count);
-    const broken = bytes === undefined ? frames : frames.filter((frame) => !isIntact(frame, run, bytes));
-    if (bytes !== undefined && broken.length === 0) return fillRun(layout, run, bytes);
+  async #readRun({ layout, lent }: Reading, run: Run): Promise<ReadRun> {
+    const buffer = lent ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
+    const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length, buffer);
+    const broken = this.#findBroken(layout, run, bytes);
+    if (bytes !== undefined && broken.length === 0) return { ...fillRun(layout, run, bytes), buffer };
     const moved = await this.#readMoved(layout, run);
-    if (moved !== undefined) return fillRun(layout, run, moved);
+    if (moved !== undefined) return { ...fillRun(layout, run, moved), buffer: undefined };
     await this.#markDamaged(layout.contentId, broken);
     throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
+  }
+
+  #findBroken(layout: ContentLayout, run: Run, bytes: Buffer | undefined): readonly Frame[] {
+    const frames = layout.frames.slice(run.index, run.index + run.count);
+    if (bytes === undefined) return frames;
+    if (this.#checked.has(layout, run.index, run.count)) return [];
+    const broken = frames.filter((frame) => !isIntact(frame, run, bytes));
+    if (broken.length === 0) this.#checked.add(layout, run.index, run.count);
+    return broken;
   }
 
   /** The frames of a run from where repacking has put them while the content was being read. */
@@ -163,6 +194,14 @@ export class ContentReader {
   }
 }
 
+const spareBuffers: Buffer[] = [];
+
+interface Reading {
+  readonly layout: ContentLayout;
+  readonly encoding: Encoding;
+  readonly lent: boolean;
+}
+
 /** Frames that lie side by side in one pack. */
 interface Run {
   readonly blobKey: string;
@@ -176,10 +215,12 @@ interface Run {
 interface ReadRun {
   readonly index: number;
   readonly bytes: Buffer;
+  /** What to use again once the bytes are sent. */
+  readonly buffer: Buffer | undefined;
 }
 
 /** Puts in what the recipe keeps apart: the frames are then those of this content and no other. */
-function fillRun(layout: ContentLayout, { index, count }: Run, bytes: Buffer): ReadRun {
+function fillRun(layout: ContentLayout, { index, count }: Run, bytes: Buffer): Omit<ReadRun, 'buffer'> {
   let at = 0;
   for (let next = index; next < index + count; next++) {
     const { length, literals } = layout.frames[next] as Frame;

@@ -10,6 +10,7 @@ import { answerCacheFailure } from './cache-failure.ts';
 import { readFromCache } from './cache-read.ts';
 import { parseCacheUrl } from './cache-route.ts';
 import { writeToCache } from './cache-write.ts';
+import { sendKnownNarInfo } from './known-narinfo.ts';
 
 export interface CacheHandlerOptions {
   readonly cache: BinaryCache;
@@ -33,6 +34,7 @@ export function createCacheHandler(
 ): (request: IncomingMessage, response: ServerResponse) => Promise<boolean> {
   const maxNarSize = options.maxNarSize ?? MAX_NAR_SIZE;
   return async (request, response) => {
+    if (sendKnownNarInfo(options.cache, request, response)) return true;
     const atticUrl = parseAtticUrl(request.url ?? '');
     if (atticUrl !== undefined) {
       await handleAttic({ ...options, maxNarSize }, atticUrl, { request, response });

@@ -120,7 +120,7 @@ async function sendContent(
       .writeHead(416, { 'content-range': `bytes */${content.length}`, 'content-length': 0 })
       .end();
   const bounds = range.kind === 'part' ? range : { start: 0, end: content.length };
-  const body = request.method === 'HEAD' ? undefined : await content.start(bounds);
+  const body = request.method === 'HEAD' ? undefined : await content.start(bounds, 'lent');
   if (body === undefined && request.method !== 'HEAD') throw absent();
   const partial = range.kind === 'part' && {
     'content-range': `bytes ${range.start}-${range.end - 1}/${content.length}`,

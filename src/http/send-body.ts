@@ -1,27 +1,33 @@
 // Sends a stream as the body of a response: waits for the client, gives up on one that stalls or leaves.
-import { once } from 'node:events';
 import type { ServerResponse } from 'node:http';
-import { deadline } from '../util/deadline.ts';
 
 /** A client that takes nothing for so long is gone; Nix itself gives up after the same time (stalled-download-timeout). */
 const STALL_MS = 300_000;
 
-/** Resolves when the body is handed over whole or the client has gone; a failure of `body` rejects. */
+/**
+ * Resolves when the body is handed over whole or the client has gone; a failure of `body` rejects. A piece is with the
+ * kernel before the next one is asked for, so pieces may be lent.
+ */
 export async function sendBody(response: ServerResponse, body: AsyncIterable<Buffer>): Promise<void> {
-  const gone = new AbortController();
-  response.once('close', () => gone.abort());
-  for await (const bytes of body) {
-    if (response.destroyed) return;
-    if (!response.write(bytes) && !(await drained(response, gone.signal))) return void response.destroy();
+  const stalled = setTimeout(() => response.destroy(), STALL_MS);
+  try {
+    for await (const bytes of body) if (!(await sent(response, bytes, stalled))) return;
+  } finally {
+    clearTimeout(stalled);
   }
   response.end();
 }
 
-async function drained(response: ServerResponse, gone: AbortSignal): Promise<boolean> {
-  try {
-    await once(response, 'drain', { signal: deadline(STALL_MS, gone) });
-    return true;
-  } catch {
-    return false; // the client left or stalled: neither is our failure
-  }
+/** False when the client has left or stalled: neither is our failure. */
+async function sent(response: ServerResponse, bytes: Buffer, stalled: NodeJS.Timeout): Promise<boolean> {
+  if (response.destroyed) return false;
+  stalled.refresh();
+  return await new Promise<boolean>((resolve) => {
+    const leave = (): void => resolve(false);
+    response.once('close', leave);
+    response.write(bytes, (error) => {
+      response.off('close', leave);
+      resolve(error === null || error === undefined);
+    });
+  });
 }

@@ -14,13 +14,19 @@ export interface BlobStore extends AsyncDisposable {
 
   /**
    * The `length` bytes at `offset`, exactly; `undefined` when the blob is missing or ends before. Never fewer bytes.
-   * The buffer is the caller's own: readers write into it.
+   * The buffer is the caller's own: readers write into it. An adapter may use `into`, of at least `length` bytes, for it.
    * Callers bound `length`; an adapter may hold that much in memory.
    */
-  read(key: string, offset: number, length: number): Promise<Buffer | undefined>;
+  read(key: string, offset: number, length: number, into?: Buffer): Promise<Buffer | undefined>;
 
   /** Size in bytes; `undefined` when there is no such blob. */
   size(key: string): Promise<number | undefined>;
+
+  /**
+   * Size, and a mark that is another one once anybody has altered the blob behind our back. Only adapters that can tell
+   * as cheaply as `size()` have this.
+   */
+  inspect?(key: string): Promise<{ readonly size: number; readonly mark: string } | undefined>;
 
   /** All committed blobs whose key starts with `prefix`, in no particular order. May miss blobs committed meanwhile. */
   list(prefix: string): AsyncIterable<BlobEntry>;

@@ -46,13 +46,19 @@ class DiskBlobStore implements BlobStore {
     return new DiskBlobWriter(await open(temporary, flags, 0o600), temporary, target);
   }
 
-  async read(key: string, offset: number, length: number): Promise<Buffer | undefined> {
-    return await ifPresent(this.#open(key).then(async (file) => await file?.read(offset, length)));
+  async read(key: string, offset: number, length: number, into?: Buffer): Promise<Buffer | undefined> {
+    const buffer = into?.subarray(0, length) ?? Buffer.allocUnsafeSlow(length);
+    return await ifPresent(this.#open(key).then(async (file) => await file?.read(offset, buffer)));
   }
 
   async size(key: string): Promise<number | undefined> {
+    return (await this.inspect(key))?.size;
+  }
+
+  async inspect(key: string): Promise<{ readonly size: number; readonly mark: string } | undefined> {
     const found = await ifPresent(stat(this.#path(key)));
-    return found?.isFile() === true ? found.size : undefined;
+    if (found?.isFile() !== true) return undefined;
+    return { size: found.size, mark: `${found.ino} ${found.size} ${found.ctimeMs}` };
   }
 
   async *list(prefix: string): AsyncIterable<BlobEntry> {
@@ -111,13 +117,18 @@ class SharedFile {
     this.#handle = handle;
   }
 
-  async read(offset: number, length: number): Promise<Buffer | undefined> {
+  /** Fills the buffer; `undefined` when the file ends before. */
+  async read(offset: number, buffer: Buffer): Promise<Buffer | undefined> {
     this.#readers++;
     try {
-      const buffer = Buffer.allocUnsafeSlow(length);
       let filled = 0;
-      while (filled < length) {
-        const { bytesRead } = await this.#handle.read(buffer, filled, length - filled, offset + filled);
+      while (filled < buffer.length) {
+        const { bytesRead } = await this.#handle.read(
+          buffer,
+          filled,
+          buffer.length - filled,
+          offset + filled,
+        );
         if (bytesRead === 0) return undefined;
         filled += bytesRead;
       }
