@@ -3,18 +3,22 @@ import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import type { DeployOutcome } from '../deploy/deploy-outcome.ts';
-import { deployToHost, planDeployToHost } from '../deploy/deploy-to-host.ts';
+import { deployToHost } from '../deploy/deploy-to-host.ts';
+import { type Preflight, readPreflight } from '../deploy/preflight.ts';
+import { copyClosure } from '../effects/copy-closure.ts';
 import { planRollout } from '../deploy/rollout-plan.ts';
 import { type RolloutHost, runRollout } from '../deploy/run-rollout.ts';
 import { takeBack } from '../deploy/take-back.ts';
 import { deployError } from '../deploy/deploy-outcome.ts';
 import { mapBounded } from '../util/concurrency.ts';
-import { asSlipwayError } from '../util/errors.ts';
+import { asSlipwayError, exitCode, type SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { finishJob, type Job, planJobs } from './deploy-jobs.ts';
 import { addDeployOptions, type DeployOptions, rolloutPolicy, waveSteps } from './deploy-options.ts';
 import { reportOutcomes, showProgress } from './deploy-report.ts';
+import { failureJson, reportFailure } from './failure.ts';
 import { addHostOptions, openChosenHost } from './host-options.ts';
+import { formatPreflight } from './preflight-report.ts';
 
 const PLAN_CONCURRENCY = 10;
 
@@ -35,7 +39,7 @@ async function deploy(names: readonly string[], options: DeployOptions, io: CliI
   const started = performance.now();
   const json = options.json === true;
   const jobs = await planJobs(names, options, io);
-  if (options.dryRun === true) return await showPlans(jobs, options, io);
+  if (options.dryRun === true || options.dryActivate === true) return await showPlans(jobs, options, io);
   const emit = showProgress(io, json);
   const machines = Map.groupBy(jobs, ({ chosen }) => chosen.node);
   const policy = rolloutPolicy(options, machines.size);
@@ -108,14 +112,34 @@ async function undo(
 }
 
 async function showPlans(jobs: readonly Job[], options: DeployOptions, io: CliIo): Promise<void> {
-  const plans = await mapBounded(jobs, PLAN_CONCURRENCY, async ({ chosen, request }) => {
+  const plans = await mapBounded(jobs, PLAN_CONCURRENCY, async (job) => await planOne(job, options, io));
+  if (options.json === true) {
+    const ok = plans.every((plan) => !('error' in plan));
+    const hosts = plans.map((plan) =>
+      'error' in plan ? { host: plan.host, error: failureJson(plan.error) } : plan,
+    );
+    io.stdout(`${JSON.stringify({ ok, hosts })}\n`);
+  } else {
+    for (const plan of plans)
+      if ('error' in plan) reportFailure(io, plan.error, false);
+      else io.stdout(formatPreflight(io, plan));
+  }
+  const failed = plans.find((plan) => 'error' in plan);
+  if (failed !== undefined) process.exitCode = exitCode(failed.error);
+}
+
+type HostPlan =
+  | { readonly host: string; readonly toplevel: string; readonly preflight: Preflight }
+  | { readonly host: string; readonly error: SlipwayError };
+
+async function planOne(job: Job, options: DeployOptions, io: CliIo): Promise<HostPlan> {
+  const { chosen, request } = job;
+  try {
     await using host = await openChosenHost(chosen, options, io);
-    return { host: chosen.name, toplevel: request.toplevel, plan: await planDeployToHost(host, request) };
-  });
-  if (options.json === true) return io.stdout(`${JSON.stringify({ ok: true, hosts: plans })}\n`);
-  for (const { host, toplevel, plan } of plans) {
-    if (plan.kind === 'unchanged') io.stdout(`${host}: runs ${toplevel} already\n`);
-    else if (plan.kind === 'refuse') io.stdout(`${host}: would refuse (${plan.reason}): ${plan.detail}\n`);
-    else io.stdout(`${host}: would ${plan.copy ? 'copy and ' : ''}try ${toplevel}\n`);
+    if (options.dryActivate === true) await copyClosure(host, request.toplevel, { signal: io.signal });
+    return { host: chosen.name, toplevel: request.toplevel, preflight: await readPreflight(host, request) };
+  } catch (error) {
+    io.signal.throwIfAborted();
+    return { host: chosen.name, error: asSlipwayError(error) };
   }
 }

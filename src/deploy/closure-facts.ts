@@ -16,18 +16,23 @@ export async function readClosureFacts(toplevel: string): Promise<ClosureFacts> 
 }
 
 async function readClosureSize(toplevel: string): Promise<number> {
-  const sizes = await querySizes(await query(['--query', '--requisites', toplevel]));
+  const sizes = await querySizes(await queryRequisites(toplevel));
   return sum(sizes.values());
 }
 
 /** Bytes of those paths of the closure that the host does not have. */
 export async function readMissingSize(host: Host, toplevel: string): Promise<number> {
-  const paths = await query(['--query', '--requisites', toplevel]);
+  const paths = await queryRequisites(toplevel);
   const result = await host.run(['xargs', 'nix-store', '--check-validity', '--print-invalid'], {
     input: `${paths.join('\n')}\n`,
     timeoutMs: QUERY_TIMEOUT_MS,
   });
   return sum((await querySizes(splitLines(result.stdout.toString('utf8')))).values());
+}
+
+/** The closure's paths as this machine's store knows them; none when it does not have it. */
+export async function queryRequisites(path: string): Promise<string[]> {
+  return await query(['--query', '--requisites', path]);
 }
 
 async function querySizes(paths: readonly string[]): Promise<Map<string, number>> {

@@ -11,10 +11,10 @@ import { retry } from '../util/retry.ts';
 import { readClosureFacts, readMissingSize } from './closure-facts.ts';
 import { createDeployId } from './deploy-id.ts';
 import { type DeployOutcome, outcomeOf } from './deploy-outcome.ts';
-import { planDeploy, type DeployPlan } from './deploy-plan.ts';
+import { type ClosureFacts, planDeploy, type DeployPlan } from './deploy-plan.ts';
 import { DeployProgress } from './deploy-progress.ts';
 import type { DeployRequest } from './deploy-request.ts';
-import { readHostFacts } from './host-facts.ts';
+import { type DeployHostFacts, readHostFacts } from './host-facts.ts';
 import { confirmTrial, readTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
 import { longestTrial, planIntent } from './trial-intent.ts';
 
@@ -29,6 +29,15 @@ export async function planDeployToHost(host: Host, request: DeployRequest): Prom
     readHostFacts(host, request.toplevel, request.profile),
     readClosureFacts(request.toplevel),
   ]);
+  return await planWith(host, request, { facts, closure });
+}
+
+/** The plan from facts that are known already; only where space is tight the host is asked once more. */
+export async function planWith(
+  host: Host,
+  request: DeployRequest,
+  { facts, closure }: { readonly facts: DeployHostFacts; readonly closure: ClosureFacts },
+): Promise<DeployPlan> {
   const plan = planDeploy(request, facts, closure);
   if (plan.kind !== 'go' || !plan.tight || host.store === undefined) return plan;
   const missing = await readMissingSize(host, request.toplevel);

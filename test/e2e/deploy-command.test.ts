@@ -49,7 +49,7 @@ describe('slipway deploy', () => {
     const plan = await slipway('deploy', 'pi1', 'web1', '--dry-run');
     assert.match(
       plan.stdout.toString(),
-      /^pi1: would copy and try \S+-pi1-\S+\nweb1: would copy and try \S+-web1-\S+\n$/,
+      /^pi1: would copy and try \S+-pi1-[^]*paths: \d+ new[^]*\nweb1: would copy and try \S+-web1-[^]* to copy\n[^]*free: /,
     );
     const result = await slipway('deploy', 'pi1', 'web1');
     assert.equal(result.code, 0, result.stderr);

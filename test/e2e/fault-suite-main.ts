@@ -50,6 +50,7 @@ async function runSuite(count: number, hosts: number, seed: number, only: string
       } catch (error) {
         failures.push(`${index} ${scenario.name}`);
         report('FAILED', next, `${host.name}: ${error instanceof Error ? error.message : String(error)}`);
+        process.stdout.write(await hostStory(host));
         return; // a host that is not what it should be says nothing about the next deploy
       }
     }
@@ -194,6 +195,13 @@ async function within<T>(work: Promise<T>): Promise<T> {
       limit.addEventListener('abort', () => reject(new Error('it took too long')), { once: true });
     }),
   ]);
+}
+
+/** What the host itself has to say about its newest deploy. */
+async function hostStory(host: WorldHost): Promise<string> {
+  const script = `cd /var/lib/slipway/deploy; cd "$(ls | tail -n 1)"; tail -n 30 activate.log rollback.log 2>&1
+    journalctl --no-pager -n 40 -o short-precise | cut -c1-200`;
+  return await host.shell(script).catch((error: unknown) => `${String(error)}\n`);
 }
 
 function report(word: string, { index, scenario }: Drawn, more: string): void {
