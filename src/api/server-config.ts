@@ -65,6 +65,8 @@ export const serverConfig = z.strictObject({
   parallelRuns: z._default(z.int().check(z.minimum(1), z.maximum(64)), 2),
   /** Longest time of a run, in seconds. */
   runTimeout: z._default(z.int().check(z.minimum(60), z.maximum(604_800)), 14_400),
+  /** How fast packs are looked through for damage, in the background; 0: not at all. */
+  scrubBytesPerSecond: z._default(z.int().check(z.minimum(0)), 1_048_576),
   /** Runs that are kept for each repository. */
   keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
   caches: z._default(z.array(z.strictObject({ name: z.string(), public: z._default(z.boolean(), false) })), [

@@ -2,6 +2,7 @@
 import type { Transaction } from 'kysely';
 import type { Schema } from '../storage/schema.ts';
 import { claimChunks } from './claim-chunks.ts';
+import { isWhole } from './content-health.ts';
 import type { StagedContent } from './content-writer.ts';
 import { FRAME_KIND, type PackEntry } from './pack-format.ts';
 import type { SealedPack } from './pack-writer.ts';
@@ -33,7 +34,11 @@ export async function commitContent(
     })
     // The chunks of the staged recipe are all held now, so the content is whole, whatever it was before.
     .onConflict((conflict) =>
-      conflict.column('hash').doUpdateSet({ damaged_at: null, recipe: staged.recipe }),
+      conflict.column('hash').doUpdateSet((set) => ({
+        damaged_at: null,
+        recipe: staged.recipe,
+        flat_hash: set.fn.coalesce('excluded.flat_hash', 'content.flat_hash'), // a rebuilt database lacks it
+      })),
     )
     .returning('id')
     .executeTakeFirstOrThrow();
@@ -41,8 +46,12 @@ export async function commitContent(
   return id;
 }
 
-/** Returns how many damaged chunks the pack replaces. */
-async function commitPack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
+/** Names a pack and its chunks. Returns how many damaged chunks it replaces. */
+export async function commitPack(
+  transaction: Transaction<Schema>,
+  pack: SealedPack,
+  now: number,
+): Promise<number> {
   const { id } = await transaction
     .insertInto('pack')
     .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
@@ -120,21 +129,4 @@ async function healContents(transaction: Transaction<Schema>): Promise<void> {
         .set({ damaged_at: null })
         .where('id', '=', content.id)
         .execute();
-}
-
-async function isWhole(transaction: Transaction<Schema>, recipe: Uint8Array): Promise<boolean> {
-  const hashes = [
-    ...new Set(parseRecipe(recipe).chunks.map(({ hash }) => Buffer.from(hash).toString('hex'))),
-  ];
-  for (let from = 0; from < hashes.length; from += ROWS_AN_INSERT) {
-    const batch = hashes.slice(from, from + ROWS_AN_INSERT).map((hash) => Buffer.from(hash, 'hex'));
-    const whole = await transaction
-      .selectFrom('chunk')
-      .select((builder) => builder.fn.countAll<number>().as('count'))
-      .where('hash', 'in', batch)
-      .where('damaged_at', 'is', null)
-      .executeTakeFirstOrThrow();
-    if (whole.count !== batch.length) return false;
-  }
-  return true;
 }

@@ -5,6 +5,7 @@ import { readStatistics, type CacheStatistics } from '../cache/cache-statistics.
 import { publicKeyOf } from '../nix/signature.ts';
 import { registerConfigure } from './cache-configure.ts';
 import { registerTrust } from './cache-trust.ts';
+import { registerCacheCare } from './cache-care-command.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData, type OpenData } from './data-directory.ts';
 import { registerGarbage } from './garbage-commands.ts';
@@ -38,6 +39,7 @@ export function registerCache(program: Command, io: CliIo): void {
     .description('Make binary caches and see what they hold')
     .addHelpText('after', '\nExample:\n  slipway cache create main --public');
   registerCreate(cache, io);
+  registerCacheCare(cache, io);
   registerGarbage(cache, io);
   registerConfigure(cache, io);
   registerTrust(cache, io);

@@ -4,6 +4,7 @@ import { chmod, mkdir } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
+import { startStorageCare } from '../cache/storage-care.ts';
 import { DEFAULT_GARBAGE_SETTINGS, type GarbageParts } from '../cache/collect-garbage.ts';
 import { collectRegularly } from '../cache/garbage-schedule.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
@@ -58,6 +59,8 @@ export async function openControlPlane(
   const tokens = opening.use(openTokenRegistry(database));
   const blobs = opening.use(await openServerBlobs(paths, config));
   await sweepServerStorage(paths, config, { database, blobs });
+  const { scrubBytesPerSecond } = config;
+  opening.use(startStorageCare({ database, blobs, scrubBytesPerSecond, onError }));
   const cache = opening.use(openBinaryCache({ database, blobs, keysDirectory: paths.keys }));
   const keys = await ensureServerKeys(paths.keys, tokens);
   const caches = await ensureCaches(cache, config);

@@ -3,6 +3,7 @@
 import type { CacheTables } from './cache-tables.ts';
 import type { FleetTables } from './fleet-tables.ts';
 import type { GarbageTables } from './garbage-tables.ts';
+import type { JournalTables } from './journal-tables.ts';
 import type { TokenTables } from './token-tables.ts';
 
-export interface Schema extends CacheTables, FleetTables, GarbageTables, TokenTables {}
+export interface Schema extends CacheTables, FleetTables, GarbageTables, JournalTables, TokenTables {}

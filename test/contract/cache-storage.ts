@@ -1,4 +1,5 @@
 // The storage below a tested cache server: SQLite and files, or a real PostgreSQL and S3 when the test file asks for it.
+import { rmSync } from 'node:fs';
 import { join } from 'node:path';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { openDiskBlobStore, removeUnfinished } from '../../src/storage/disk-blob-store.ts';
@@ -9,7 +10,7 @@ import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';
 import { openPostgresServer } from './postgres-server.ts';
 import { openS3Server } from './s3-server.ts';
 
-export interface TestStorage {
+export interface TestStorage extends AsyncDisposable {
   readonly database: Database;
   readonly blobs: BlobStore;
 }
@@ -22,10 +23,27 @@ export async function openTestStorage(data: string): Promise<TestStorage> {
   const database = wants('postgres')
     ? await openPostgresDatabase({ url: await databases.find(data) })
     : await openSqliteDatabase(join(data, 'slipway.db'));
-  if (wants('s3')) return { database, blobs: await openS3BlobStore(await buckets.find(data)) };
+  const blobs = wants('s3') ? await openS3BlobStore(await buckets.find(data)) : await openDisk(data);
+  return {
+    database,
+    blobs,
+    [Symbol.asyncDispose]: async () => {
+      await blobs[Symbol.asyncDispose]();
+      await database[Symbol.asyncDispose]();
+    },
+  };
+}
+
+async function openDisk(data: string): Promise<BlobStore> {
   const blobs = await openDiskBlobStore(join(data, 'packs'));
   await removeUnfinished(join(data, 'packs'));
-  return { database, blobs };
+  return blobs;
+}
+
+/** Loses the database, not what is stored. Nothing may be open. */
+export function forgetDatabase(data: string): void {
+  databases.forget(data);
+  for (const end of ['', '-wal', '-shm']) rmSync(join(data, `slipway.db${end}`), { force: true });
 }
 
 /** To be called when every tested server is closed. */
@@ -53,6 +71,10 @@ class Places<Server extends AsyncDisposable, Place> {
     const made = this.#server.then(this.#make);
     this.#known.set(data, made);
     return await made;
+  }
+
+  forget(data: string): void {
+    this.#known.delete(data);
   }
 
   async close(): Promise<void> {
