@@ -58,6 +58,21 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./push-command.ts')).registerPush,
   },
   {
+    name: 'login',
+    summary: 'Remember a server and a token, for push, use and watch-store',
+    load: async () => (await import('./login-command.ts')).registerLogin,
+  },
+  {
+    name: 'use',
+    summary: "Let this machine's Nix read a cache",
+    load: async () => (await import('./use-command.ts')).registerUse,
+  },
+  {
+    name: 'watch-store',
+    summary: 'Push every path that is built here, as it is built',
+    load: async () => (await import('./watch-store-command.ts')).registerWatchStore,
+  },
+  {
     name: 'deploy',
     summary: 'Try new systems on hosts over ssh; they become permanent only when proven',
     load: async () => (await import('./deploy-command.ts')).registerDeploy,

@@ -2,6 +2,7 @@
 import { realpath } from 'node:fs/promises';
 import { text as readText } from 'node:stream/consumers';
 import type { Command } from 'commander';
+import { resolveCache } from '../client/known-servers.ts';
 import { pushClosure, type PushProgress, type PushResult } from '../client/push-closure.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
 import { parseStorePath, type StorePath } from '../nix/store-path.ts';
@@ -17,6 +18,7 @@ interface PushFlags {
 
 const EXAMPLES = `
 Examples:
+  slipway push main ./result
   slipway push https://cache.example.org/main ./result --token file:/etc/slipway/push-token
   nix path-info --all | slipway push https://cache.example.org/main - --token env:SLIPWAY_TOKEN`;
 
@@ -24,7 +26,10 @@ export function registerPush(program: Command, io: CliIo): void {
   program
     .command('push')
     .description('Push the closures of store paths to a cache')
-    .argument('<cache>', "the cache's URL")
+    .argument(
+      '<cache>',
+      'URL, <server>:<cache>, or the name of a cache on the server that was logged in to last',
+    )
     .argument('<path...>', 'store paths or links to them; - reads them from standard input')
     .option('--token <reference>', 'where the token is: file:/path, env:NAME, credential:name or op://…')
     .option('-j, --jobs <n>', 'uploads at a time', '4')
@@ -33,7 +38,7 @@ export function registerPush(program: Command, io: CliIo): void {
     .action(async (cache: string, words: string[], flags: PushFlags) => {
       const paths = await resolvePaths(words);
       const result = await pushClosure({
-        target: { url: parseCacheUrl(cache), ...(await tokenOf(flags)) },
+        target: { ...(await resolveCache(io.env, cache)), ...(await tokenOf(flags)) },
         paths,
         jobs: parseJobs(flags.jobs),
         signal: io.signal,
@@ -45,13 +50,6 @@ export function registerPush(program: Command, io: CliIo): void {
 
 async function tokenOf(flags: PushFlags): Promise<{ token?: string }> {
   return flags.token === undefined ? {} : { token: await readSecretReference(flags.token) };
-}
-
-function parseCacheUrl(text: string): string {
-  if (/^https?:\/\/[^\s/]+\/[^\s]+$/.test(text)) return text;
-  throw new SlipwayError('invalid', `"${text}" is not the URL of a cache.`, {
-    next: 'It should read like https://cache.example.org/main',
-  });
 }
 
 function parseJobs(text: string): number {
