@@ -52,9 +52,8 @@ export const atticNarInfo = z.object({
   nar_size: z.int().check(z.minimum(0), z.maximum(Number.MAX_SAFE_INTEGER)),
 });
 
-export type AtticCreateCache = z.infer<typeof atticCreateCache>;
+type AtticCreateCache = z.infer<typeof atticCreateCache>;
 export type AtticConfigureCache = z.infer<typeof atticConfigureCache>;
-export type AtticMissingPaths = z.infer<typeof atticMissingPaths>;
 export type AtticNarInfo = z.infer<typeof atticNarInfo>;
 export type AtticRetention = z.infer<typeof atticRetention>;
 

@@ -58,7 +58,6 @@ export const atticKeys = z.strictObject({
 
 export type OidcProvider = z.infer<typeof oidcProvider>;
 export type OidcRule = z.infer<typeof oidcRule>;
-export type AtticKeys = z.infer<typeof atticKeys>;
 
 /** Answer of POST /api/v1/token: a token of ours for a job token. */
 export const tokenExchangeAnswer = z.object({

@@ -161,6 +161,7 @@ test('a job pushes with its own token, and with one of ours for it; who it was i
   const direct = new Uploader(`${server.url}/main`, issuer.token(GITHUB_JOB));
   assert.equal((await direct.push(await testPath('direct', Buffer.from('direct')))).status, 200);
   const app = tokenExchangeRoute({ registry: server.tokens, oidc });
+  app.onError((_error, c) => c.text('refused', 401));
   const exchange = async (token: string): Promise<Response> =>
     await app.request('/api/v1/token', { method: 'POST', headers: { authorization: `Bearer ${token}` } });
   const answer = tokenExchangeAnswer.parse(await (await exchange(issuer.token(GITHUB_JOB))).json());
