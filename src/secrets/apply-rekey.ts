@@ -114,7 +114,7 @@ function formatRequest(
     hasMacKey: macKey !== undefined,
     rewrapMacKey: plan.rewrapMacKey,
     jobs: jobs.map((job) => ({
-      path: job.path,
+      path: job.source,
       recipients: job.recipients.map((one) => indexOf(one.recipient.text)),
       armored: job.armored,
       ...(job.reason === 'source' &&
@@ -126,11 +126,11 @@ function formatRequest(
 }
 
 async function readSources(jobs: readonly RekeyItem[], source: SourceTree): Promise<readonly Buffer[]> {
-  const files = await source.read(jobs.map((job) => job.path));
+  const files = await source.read(jobs.map((job) => job.source));
   return jobs.map((job, index) => {
     const file = files[index];
     if (file !== undefined && sha256Hex(file) === job.sourceSha256) return file;
-    throw new SlipwayError('conflict', `${job.path} changed while the release was planned.`, {
+    throw new SlipwayError('conflict', `${job.source} changed while the release was planned.`, {
       next: 'Run it again.',
     });
   });
@@ -204,6 +204,7 @@ function recordItem(item: RekeyItem, made: Made | undefined): RecordedSecret {
   if (made === undefined) throw new SlipwayError('internal', `${item.path} was not re-keyed.`);
   return {
     path: item.path,
+    ...(item.source !== item.path && { source: item.source }),
     sourceSha256: item.sourceSha256,
     releaseSha256: sha256Hex(made.file),
     ...(made.mac !== undefined && { plaintextMac: made.mac }),
@@ -245,7 +246,7 @@ function countOutcome(plan: SecretsPlan, made: ReadonlyMap<string, Made>): Rekey
 
 function jobProblem(job: RekeyItem, result: JobResult | undefined): SecretProblem[] {
   if (result?.outcome !== 'failed') return [];
-  const { path } = job;
+  const path = job.source;
   const { code, message, next } = FAILURES[result.failure];
   return [{ code, path, message: `${path} ${message}`, next: next.replace('PATH', path) }];
 }

@@ -1,6 +1,6 @@
 // What a host or an editor could ever read, from the records of all releases, and what of it is still worth something. A
 // revoked reader keeps what it read: only another value takes it away. Pure.
-import type { RecordedSecret, SecretsRecord } from './secrets-record.ts';
+import { sourcePath, type RecordedSecret, type SecretsRecord } from './secrets-record.ts';
 
 /** One release, oldest first in lists. */
 export interface ReleaseStep {
@@ -39,7 +39,7 @@ export function findExposure(releases: readonly ReleaseStep[], subject: Subject)
       remember(seen, secret, { serial, macKeyId: record?.macKeyId });
   }
   const now = releases.at(-1)?.record;
-  const readable = new Set((now === undefined ? [] : readableBy(now, subject)).map(({ path }) => path));
+  const readable = new Set((now === undefined ? [] : readableBy(now, subject)).map(sourcePath));
   return [...seen.values()]
     .map((one) => ({
       path: one.path,
@@ -73,7 +73,8 @@ function remember(
   secret: RecordedSecret,
   { serial, macKeyId }: { readonly serial: number; readonly macKeyId: string | undefined },
 ): void {
-  const { path, sourceSha256 } = secret;
+  const { sourceSha256 } = secret;
+  const path = sourcePath(secret);
   const one = seen.get(path) ?? {
     path,
     first: serial,
@@ -94,7 +95,7 @@ function valueName({ plaintextMac, sourceSha256 }: RecordedSecret, macKeyId: str
 }
 
 function judgeValue(one: Seen, now: SecretsRecord | undefined): ExposureStatus {
-  const secret = now?.secrets.find(({ path }) => path === one.path);
+  const secret = now?.secrets.find((other) => sourcePath(other) === one.path);
   if (secret === undefined || now === undefined) return 'gone';
   if (one.sources.has(secret.sourceSha256) || one.values.has(valueName(secret, now.macKeyId))) return 'known';
   const { macKeyId } = now;

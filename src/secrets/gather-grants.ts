@@ -6,7 +6,7 @@ import { keyFingerprint } from './key-fingerprint.ts';
 import type { RekeyPlan } from './rekey-plan.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import { NO_POLICY, parsePolicy, POLICY_PATH } from './secrets-policy.ts';
-import type { SecretsRecord } from './secrets-record.ts';
+import { sourcePath, type SecretsRecord } from './secrets-record.ts';
 import type { SecretsRequest } from './secrets-request.ts';
 import { sha256Hex, type SourceTree } from './source-tree.ts';
 
@@ -62,16 +62,16 @@ async function findOrigins(
   record: SecretsRecord,
 ): Promise<ReadonlyMap<string, readonly string[]>> {
   const { history, source } = request;
-  const before = new Map(record.secrets.map((secret) => [secret.path, secret.sourceSha256]));
+  const before = new Map(record.secrets.map((secret) => [sourcePath(secret), secret.sourceSha256]));
   const changed = plan.items.filter(
-    (item) => item.action !== 'keep' && item.sourceSha256 !== before.get(item.path),
+    (item) => item.action !== 'keep' && item.sourceSha256 !== before.get(item.source),
   );
   if (history === undefined || changed.length === 0) return new Map();
-  const files = await source.read(changed.map((item) => item.path));
+  const files = await source.read(changed.map((item) => item.source));
   const named = new Map<string, string[]>();
   for (const [index, item] of changed.entries()) {
     const name = ciphertextName(files[index] ?? Buffer.alloc(0));
-    named.set(name, [...(named.get(name) ?? []), item.path]);
+    named.set(name, [...(named.get(name) ?? []), item.source]);
   }
   const origins = new Map<string, Set<string>>();
   await history(({ path, bytes }) => {

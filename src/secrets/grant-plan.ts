@@ -5,7 +5,7 @@ import { keyFingerprint } from './key-fingerprint.ts';
 import type { RekeyItem } from './rekey-plan.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import { judge, POLICY_PATH, type SecretsPolicy } from './secrets-policy.ts';
-import type { SecretsRecord } from './secrets-record.ts';
+import { sourcePath, type SecretsRecord } from './secrets-record.ts';
 
 export interface PolicyFile {
   readonly policy: SecretsPolicy;
@@ -78,8 +78,8 @@ export function findPolicyProblems(facts: GrantFacts): SecretProblem[] {
   const { policy } = facts.ownPolicy;
   const denied = facts.items.flatMap((item) =>
     hostsOf(item)
-      .filter((host) => judge(policy, host, item.path, ownValue(facts.tags, host) ?? []) === 'denied')
-      .map((host) => notAllowed(host, item.path)),
+      .filter((host) => judge(policy, host, item.source, ownValue(facts.tags, host) ?? []) === 'denied')
+      .map((host) => notAllowed(host, item.source)),
   );
   const allowed = policy.editors && new Set(policy.editors.map(keyFingerprint));
   const strangers = [...facts.editors, ...facts.rekeyers].filter((key) => allowed?.has(key) === false);
@@ -121,25 +121,25 @@ function newHostKeys({ items, record }: GrantFacts): Grant[] {
 function newReaders(item: RekeyItem, facts: GrantFacts): Grant[] {
   const { record, basePolicy } = facts;
   const readersOf = (path: string): readonly string[] =>
-    record?.secrets.find((secret) => secret.path === path)?.hosts ?? [];
-  const origins = facts.origins.get(item.path) ?? [];
+    (record?.secrets ?? []).flatMap((secret) => (sourcePath(secret) === path ? secret.hosts : []));
+  const origins = facts.origins.get(item.source) ?? [];
   return hostsOf(item).flatMap((host) => {
     // A renamed file is nothing new for those who could read it under its other name.
     if (origins.some((origin) => readersOf(origin).includes(host))) return [];
     if (origins.length > 0)
-      return [{ line: `${readLine(host, item.path)}, the content of ${origins.join(', ')}`, free: false }];
-    if (readersOf(item.path).includes(host)) return [];
-    const verdict = judge(basePolicy.policy, host, item.path, ownValue(record?.tags, host) ?? []);
-    return [{ line: readLine(host, item.path), free: verdict === 'free' }];
+      return [{ line: `${readLine(host, item.source)}, the content of ${origins.join(', ')}`, free: false }];
+    if (readersOf(item.source).includes(host)) return [];
+    const verdict = judge(basePolicy.policy, host, item.source, ownValue(record?.tags, host) ?? []);
+    return [{ line: readLine(host, item.source), free: verdict === 'free' }];
   });
 }
 
 function lostReaders({ items, record }: GrantFacts): string[] {
-  const now = new Map(items.map((item) => [item.path, new Set(hostsOf(item))]));
-  return (record?.secrets ?? []).flatMap(({ path, hosts }) =>
-    hosts
-      .filter((host) => now.get(path)?.has(host) !== true)
-      .map((host) => `- ${host} no longer reads ${path}`),
+  const now = new Set(items.flatMap((item) => hostsOf(item).map((host) => `${host} ${item.source}`)));
+  return (record?.secrets ?? []).flatMap((secret) =>
+    secret.hosts
+      .filter((host) => !now.has(`${host} ${sourcePath(secret)}`))
+      .map((host) => `- ${host} no longer reads ${sourcePath(secret)}`),
   );
 }
 

@@ -9,6 +9,9 @@ const hostSecret = z.object({
   text: z._default(z.boolean(), false),
   /** Whether a derivation makes the file, so that it is not a file of the repository. */
   built: z._default(z.boolean(), false),
+  /** Whether the file is agenix-rekey's `rekeyFile`; then `target` is where the host's copy belongs, null if not in the source. */
+  rekeyed: z._default(z.boolean(), false),
+  target: z._default(z.nullable(z.string()), null),
   /** Hex hash of the file; null when it does not exist. */
   sha256: z.nullable(z.string().check(z.regex(/^[0-9a-f]{64}$/))),
   /** Where the host will hold the plaintext. */

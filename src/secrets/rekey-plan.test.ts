@@ -14,7 +14,9 @@ const keys = new Map(HOSTS.map((host) => [host, makeKey(host)]));
 const recipients = new Map([...keys].map(([host, key]) => [host, [parseAgeRecipient(key.publicKey)]]));
 
 const usesArbitrary = fc.uniqueArray(
-  fc.record({ host: fc.constantFrom(...HOSTS), secret: fc.constant('s'), path: fc.constantFrom(...PATHS) }),
+  fc
+    .record({ host: fc.constantFrom(...HOSTS), path: fc.constantFrom(...PATHS) })
+    .map(({ host, path }) => ({ host, secret: 's', path, source: path })),
   { selector: (use) => `${use.host} ${use.path}` },
 );
 
@@ -112,8 +114,8 @@ test('planRekey() re-keys after a change of uses only the files whose readers ch
 
 test('planRekey() keeps what a stale host could read', async () => {
   const uses = [
-    { host: 'a', secret: 's', path: '1.age' },
-    { host: 'b', secret: 's', path: '1.age' },
+    { host: 'a', secret: 's', path: '1.age', source: '1.age' },
+    { host: 'b', secret: 's', path: '1.age', source: '1.age' },
   ];
   const facts = { ...factsFor(uses.slice(1)), ...(await released(uses)), staleHosts: new Set(['a']) };
   assert.deepEqual(
@@ -137,9 +139,26 @@ test('planRekey() keeps what a stale host could read', async () => {
 
 test('planRekey() asks for the record’s key anew when the configured re-keyers changed', () => {
   const rekeyers = [parseAgeRecipient(makeKey().publicKey)];
-  const uses = [{ host: 'a', secret: 's', path: '1.age' }];
+  const uses = [{ host: 'a', secret: 's', path: '1.age', source: '1.age' }];
   assert.equal(planRekey({ ...factsFor(uses), rekeyers }).rewrapMacKey, true);
   const previousRecord = { ...EMPTY_RECORD, rekeyers: rekeyers.map((one) => one.fingerprint) };
   assert.equal(planRekey({ ...factsFor(uses), rekeyers, previousRecord }).rewrapMacKey, false);
   assert.equal(planRekey({ ...factsFor([]), rekeyers }).rewrapMacKey, false);
+});
+
+test('planRekey() keeps an editors’ file that agenix-rekey reads, beside the hosts’ copies, and lets nothing clash', () => {
+  const copy = { host: 'a', secret: 's', path: 'rekeyed/a/x-s.age', source: '1.age' };
+  const good = planRekey(factsFor([copy]));
+  assert.deepEqual(good.problems, []);
+  assert.deepEqual(
+    good.items.map(({ path, source }) => [path, source]),
+    [['rekeyed/a/x-s.age', '1.age']],
+  );
+  assert.ok(!good.remove.includes('1.age'));
+  assert.ok(good.remove.includes('2.age'), 'what nobody uses still goes');
+  const clashes = [
+    planRekey(factsFor([copy, { ...copy, host: 'b', source: '2.age' }])),
+    planRekey(factsFor([copy, { host: 'b', secret: 's', path: '1.age', source: '1.age' }])),
+  ];
+  for (const { problems } of clashes) assert.equal(problems[0]?.code, 'rekey_storage');
 });

@@ -5,7 +5,7 @@ import type { HostRecipient } from './host-recipients.ts';
 import { findRecipientFault } from './recipient-check.ts';
 import type { SecretProblem } from './secret-problem.ts';
 import type { SecretUse } from './secret-uses.ts';
-import { recordedRecipients, type RecordedSecret, type SecretsRecord } from './secrets-record.ts';
+import { recordedRecipients, sourcePath, type RecordedSecret, type SecretsRecord } from './secrets-record.ts';
 import { isAgePath } from './secret-path.ts';
 import { sha256Hex } from './source-tree.ts';
 
@@ -37,7 +37,10 @@ export type RekeyAction = 'reuse' | 'rekey' | 'keep';
 export type RekeyReason = 'unchanged' | 'stale' | 'new' | 'recipients' | 'source' | 'altered';
 
 export interface RekeyItem {
+  /** In the release. */
   readonly path: string;
+  /** In the source; the same, except for agenix-rekey. */
+  readonly source: string;
   readonly action: RekeyAction;
   readonly reason: RekeyReason;
   readonly recipients: readonly HostRecipient[];
@@ -65,17 +68,24 @@ export interface RekeyPlan {
 export function planRekey(facts: RekeyFacts): RekeyPlan {
   const previous = new Map(facts.previousRecord.secrets.map((secret) => [secret.path, secret]));
   const readers = readersByPath(facts, previous);
+  const sources = sourcesByPath(facts, previous);
   const planned = [...readers]
     .toSorted(([a], [b]) => (a < b ? -1 : 1))
-    .map(([path, hosts]) => planFile(path, hosts, facts, previous.get(path)));
+    .map(([path, hosts]) =>
+      planFile({ path, source: sources.get(path) ?? path }, hosts, facts, previous.get(path)),
+    );
   const items = planned.filter((one): one is RekeyItem => 'action' in one);
+  // agenix-rekey's module hashes the editors' file when it looks for the host's: the release has to hold both
+  const kept = new Set(items.flatMap((item) => (item.source === item.path ? [] : [item.source])));
   return {
     items,
-    remove: facts.sourcePaths.filter((path) => isAgePath(path) && !readers.has(path)).toSorted(),
+    remove: facts.sourcePaths
+      .filter((path) => isAgePath(path) && !readers.has(path) && !kept.has(path))
+      .toSorted(),
     rewrapMacKey: items.length > 0 && rekeyersChanged(facts),
     previousRecord: facts.previousRecord,
     rekeyers: facts.rekeyers,
-    problems: planned.filter((one) => 'code' in one),
+    problems: [...planned.filter((one) => 'code' in one), ...findConflicts(facts.uses)],
   };
 }
 
@@ -95,20 +105,44 @@ function readersByPath(
   return readers;
 }
 
+function sourcesByPath(
+  facts: RekeyFacts,
+  previous: ReadonlyMap<string, RecordedSecret>,
+): ReadonlyMap<string, string> {
+  const recorded = [...previous].map(([path, secret]): [string, string] => [path, sourcePath(secret)]);
+  return new Map([...recorded, ...facts.uses.map(({ path, source }): [string, string] => [path, source])]);
+}
+
+/** One file of the release cannot hold two secrets, nor be both the host's and the editors'. */
+function findConflicts(uses: readonly SecretUse[]): SecretProblem[] {
+  const taken = new Map<string, string>();
+  for (const { path, source } of uses) taken.set(path, taken.get(path) ?? source);
+  const wrong = uses.filter(
+    ({ path, source }) => taken.get(path) !== source || (source !== path && taken.has(source)),
+  );
+  return [...new Set(wrong.map(({ path }) => path))].map((path) => ({
+    code: 'rekey_storage',
+    path,
+    message: `${path} would have to hold two different files: a secret is used both directly and as a rekeyFile, or two are stored in one place.`,
+    next: 'Give age.rekey.localStorageDir a folder of its own for each host, and each secret one way of use.',
+  }));
+}
+
 function planFile(
-  path: string,
+  { path, source: sourceName }: Pick<RekeyItem, 'path' | 'source'>,
   hosts: ReadonlySet<string>,
   facts: RekeyFacts,
   previous: RecordedSecret | undefined,
 ): RekeyItem | SecretProblem {
-  const source = facts.sources.get(path);
+  const source = facts.sources.get(sourceName);
   const recipients = recipientsOf([...hosts].toSorted(), facts);
-  const problem = findProblem(path, source, recipients, previous);
+  const problem = findProblem(sourceName, source, recipients, previous);
   if (problem !== undefined) return problem;
-  const reason = findReason(path, recipients, facts, previous);
-  if (source === undefined && reason !== 'stale') return previousMissing(path);
+  const reason = findReason({ path, source }, recipients, facts, previous);
+  if (source === undefined && reason !== 'stale') return previousMissing(sourceName);
   return {
     path,
+    source: sourceName,
     action: ACTIONS[reason],
     reason,
     recipients,
@@ -151,12 +185,11 @@ function findProblem(
 }
 
 function findReason(
-  path: string,
+  { path, source }: { readonly path: string; readonly source: SourceFact | undefined },
   recipients: readonly HostRecipient[],
   facts: RekeyFacts,
   previous: RecordedSecret | undefined,
 ): RekeyReason {
-  const source = facts.sources.get(path);
   const file = facts.previousFiles.get(path);
   if (previous === undefined || file === undefined) return 'new';
   if (recipientKey(recipients) !== recordedKey(facts.previousRecord, previous)) return 'recipients';

@@ -36,15 +36,15 @@ test('findSecretUses() finds files under the source root', () => {
   const { uses, problems } = findSecretUses(useFacts({ web1: { one: a }, web2: { one: a } }));
   assert.deepEqual(problems, []);
   assert.deepEqual(uses, [
-    { host: 'web1', secret: 'one', path: 'secrets/a.age' },
-    { host: 'web2', secret: 'one', path: 'secrets/a.age' },
+    { host: 'web1', secret: 'one', path: 'secrets/a.age', source: 'secrets/a.age' },
+    { host: 'web2', secret: 'one', path: 'secrets/a.age', source: 'secrets/a.age' },
   ]);
 });
 
 test('findSecretUses() finds a file that was copied alone by its hash', () => {
   const copied = { ...evaluatedSecret(files, 'secrets/b.age'), file: '/nix/store/abc-b.age' };
   assert.deepEqual(findSecretUses(useFacts({ web1: { one: copied } })).uses, [
-    { host: 'web1', secret: 'one', path: 'secrets/b.age' },
+    { host: 'web1', secret: 'one', path: 'secrets/b.age', source: 'secrets/b.age' },
   ]);
 });
 

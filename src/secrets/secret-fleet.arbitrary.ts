@@ -40,6 +40,8 @@ export function evaluatedSecret(files: ReadonlyMap<string, Buffer>, path: string
     file: `${SOURCE_ROOT}/${path}`,
     text: false,
     built: false,
+    rekeyed: false,
+    target: null,
     sha256: file === undefined ? null : sha256Hex(file),
     path: `/run/agenix/${path}`,
     owner: '0',

@@ -6,6 +6,7 @@ export type SecretProblemCode =
   | 'file_outside_repository'
   | 'file_missing'
   | 'file_differs'
+  | 'rekey_storage'
   | 'file_unmanaged'
   | 'source_embedded'
   | 'path_hostile'

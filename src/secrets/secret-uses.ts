@@ -8,8 +8,10 @@ export interface SecretUse {
   readonly host: string;
   /** Attribute name in `age.secrets`. */
   readonly secret: string;
-  /** Path in the repository. */
+  /** Path of the host's file in the release. */
   readonly path: string;
+  /** Path of the editors' file in the source: the same, except for agenix-rekey. */
+  readonly source: string;
 }
 
 export interface SecretUseFacts {
@@ -42,16 +44,16 @@ export function findSecretUses(facts: SecretUseFacts): SecretUses {
   const warnings: SecretProblem[] = [];
   for (const [host, secrets] of sortedEntries(facts.hosts)) {
     for (const [secret, value] of sortedEntries(secrets)) {
-      const found = locate(value, facts, byHash);
+      const found = place(locate(value, facts, byHash), value, facts);
       const say = (one: SecretProblem): SecretProblem => ({
         ...one,
         host,
         secret,
         message: `${host}: age.secrets.${secret}: ${one.message}`,
       });
-      if (typeof found === 'string') {
-        uses.push({ host, secret, path: found });
-        if (embedsSource(value, facts)) warnings.push(say(wholeSource(found)));
+      if ('source' in found) {
+        uses.push({ host, secret, ...found });
+        if (embedsSource(value, facts)) warnings.push(say(wholeSource(found.source)));
       } else if (isUnmanaged(`${host}/${secret}`, found, facts)) warnings.push(say(leftAlone(found)));
       else problems.push(say(found));
     }
@@ -122,6 +124,32 @@ function differs(path: string): SecretProblem {
     path,
     message: `Nix sees other bytes in ${path} than the commit holds.`,
     next: 'Evaluate the commit itself; a git filter or .gitattributes text conversion also changes bytes.',
+  };
+}
+
+interface Place {
+  readonly path: string;
+  readonly source: string;
+}
+
+/** Where the host's file goes: over the editors' file, or for agenix-rekey where its module will look for it. */
+function place(
+  found: string | SecretProblem,
+  { rekeyed, target }: HostSecret,
+  facts: SecretUseFacts,
+): Place | SecretProblem {
+  if (typeof found !== 'string') return found;
+  if (!rekeyed) return { path: found, source: found };
+  const path = target === null ? undefined : pathUnderRoot(target, facts.sourceRoot);
+  return path === undefined ? noStorage(found) : (hostile(path) ?? { path, source: found });
+}
+
+function noStorage(path: string): SecretProblem {
+  return {
+    code: 'rekey_storage',
+    path,
+    message: 'agenix-rekey keeps the host’s copy outside of the repository.',
+    next: 'Set age.rekey.storageMode = "local" and age.rekey.localStorageDir to a folder of the flake.',
   };
 }
 

@@ -12,6 +12,8 @@ const recordedKey = z.strictObject({ type: z.string(), fingerprint });
 
 const recordedSecret = z.strictObject({
   path: z.string(),
+  /** The editors' file, where it has another path (agenix-rekey); the release holds it too, since its module reads it. */
+  source: z.optional(z.string()),
   /** Of the file on the source branch, which editors can read. */
   sourceSha256: sha256,
   /** Of the file on the release branch, which hosts can read. */
@@ -60,6 +62,11 @@ export function recordedRecipients(
   return secret.hosts.flatMap((host) => (record.hosts[host] ?? []).map((key) => ({ host, ...key })));
 }
 
+/** The path by which people know a recorded secret: the editors' file. */
+export function sourcePath(secret: RecordedSecret): string {
+  return secret.source ?? secret.path;
+}
+
 /** The record, or undefined when the bytes are not one. Grants are judged by it, so a strange one must stop a release. */
 export function parseSecretsRecord(bytes: Uint8Array): SecretsRecord | undefined {
   try {
@@ -97,6 +104,7 @@ function orderTags(tags: NonNullable<SecretsRecord['tags']>): NonNullable<Secret
 function orderSecret(secret: RecordedSecret): RecordedSecret {
   return {
     path: secret.path,
+    ...(secret.source !== undefined && { source: secret.source }),
     sourceSha256: secret.sourceSha256,
     releaseSha256: secret.releaseSha256,
     ...(secret.plaintextMac !== undefined && { plaintextMac: secret.plaintextMac }),

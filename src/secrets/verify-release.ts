@@ -9,6 +9,7 @@ import {
   EMPTY_RECORD,
   parseSecretsRecord,
   recordedRecipients,
+  sourcePath,
   SECRETS_RECORD_PATH,
   type RecordedRecipient,
   type RecordedSecret,
@@ -46,6 +47,7 @@ export async function verifyRelease(facts: ReleaseFacts): Promise<readonly Secre
         strangers,
       ),
     ),
+    ...(await findChangedSources(facts.tree, secrets)),
     ...findUnmanaged(facts.tree, secrets),
     ...findUncovered(facts.uses ?? [], secrets),
     ...findUnused(facts, secrets),
@@ -126,8 +128,22 @@ function tryRecipient(line: string): AgeRecipient | undefined {
   }
 }
 
+/** What agenix-rekey's module reads beside the hosts' files: the editors' ciphertext, byte for byte. */
+async function findChangedSources(
+  tree: SourceTree,
+  secrets: readonly RecordedSecret[],
+): Promise<SecretProblem[]> {
+  const kept = secrets.filter((secret) => sourcePath(secret) !== secret.path);
+  const files = await tree.read(kept.map(sourcePath));
+  return kept.flatMap((secret, index) => {
+    const file = files[index];
+    if (file === undefined) return [missing(sourcePath(secret))];
+    return sha256Hex(file) === secret.sourceSha256 ? [] : [differs(sourcePath(secret))];
+  });
+}
+
 function findUnmanaged(tree: SourceTree, secrets: readonly RecordedSecret[]): SecretProblem[] {
-  const managed = new Set(secrets.map((secret) => secret.path));
+  const managed = new Set(secrets.flatMap((secret) => [secret.path, sourcePath(secret)]));
   const strays = tree.paths.filter((path) => isAgePath(path) && !managed.has(path));
   return strays.map((path) => ({
     code: 'release_unmanaged',
