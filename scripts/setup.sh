@@ -47,6 +47,7 @@ busybox busybox-static
 zstd zstd
 xz xz-utils
 curl curl
+promtool prometheus
 nsenter util-linux
 ps procps
 PROGRAMS

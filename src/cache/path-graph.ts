@@ -74,44 +74,54 @@ export class PathGraph {
 
   /** Every node that the marked ones reach, themselves included: marked in place. */
   close(marks: Uint8Array): void {
-    const rowsOf = this.#rowsByNode();
+    const { first, next } = this.#rowsByNode();
     const open: number[] = [];
     for (let node = 0; node < marks.length; node++) if (marks[node] === 1) open.push(node);
     for (let node = open.pop(); node !== undefined; node = open.pop())
-      for (const row of rowsOf(node))
-        for (const target of this.references(row)) {
-          if (marks[target] === 1) continue;
-          marks[target] = 1;
-          open.push(target);
-        }
+      for (let row = first[node] ?? -1; row !== -1; row = next[row] ?? -1) this.#mark(row, marks, open);
   }
 
   /** Nodes that the row's path references. */
-  *references(row: number): Generator<number> {
+  references(row: number): number[] {
+    const nodes: number[] = [];
     const end = this.#edgesEnd.at(row);
-    for (let edge = row === 0 ? 0 : this.#edgesEnd.at(row - 1); edge < end; edge++)
-      yield this.#edges.at(edge);
+    for (let edge = this.#edgesStart(row); edge < end; edge++) nodes.push(this.#edges.at(edge));
+    return nodes;
+  }
+
+  #mark(row: number, marks: Uint8Array, open: number[]): void {
+    const end = this.#edgesEnd.at(row);
+    for (let edge = this.#edgesStart(row); edge < end; edge++) {
+      const target = this.#edges.at(edge);
+      if (marks[target] === 1) continue;
+      marks[target] = 1;
+      open.push(target);
+    }
+  }
+
+  #edgesStart(row: number): number {
+    return row === 0 ? 0 : this.#edgesEnd.at(row - 1);
   }
 
   /** Lists of rows by node, as a chain through two arrays. */
-  #rowsByNode(): (node: number) => Iterable<number> {
+  #rowsByNode(): { readonly first: Int32Array; readonly next: Int32Array } {
     const first = new Int32Array(this.nodes).fill(-1);
     const next = new Int32Array(this.rows).fill(-1);
     for (let row = 0; row < this.rows; row++) {
       next[row] = first[this.nodeOf(row)] ?? -1;
       first[this.nodeOf(row)] = row;
     }
-    return function* rowsOf(node: number) {
-      for (let row = first[node] ?? -1; row !== -1; row = next[row] ?? -1) yield row;
-    };
+    return { first, next };
   }
 
   #idOf(hash: string): number {
     const known = this.#ids.get(hash);
     if (known !== undefined) return known;
     const id = this.#hashes.length;
-    this.#ids.set(hash, id);
-    this.#hashes.push(hash);
+    // A copy: a slice of a longer text would keep all of that in memory.
+    const own = Buffer.from(hash, 'latin1').toString('latin1');
+    this.#ids.set(own, id);
+    this.#hashes.push(own);
     return id;
   }
 }

@@ -133,7 +133,7 @@ function referrersFirst(graph: PathGraph, rows: readonly number[]): number[] {
   const rowsOf = Map.groupBy(rows, (row) => graph.nodeOf(row));
   const referrers = new Int32Array(graph.nodes);
   const count = (row: number, step: 1 | -1): number[] => {
-    const others = [...graph.references(row)].filter((target) => target !== graph.nodeOf(row));
+    const others = graph.references(row).filter((target) => target !== graph.nodeOf(row));
     for (const target of others) referrers[target] = (referrers[target] ?? 0) + step;
     return others;
   };

@@ -6,6 +6,7 @@ import { publicKeyOf } from '../nix/signature.ts';
 import { registerConfigure } from './cache-configure.ts';
 import { registerTrust } from './cache-trust.ts';
 import { registerCacheCare } from './cache-care-command.ts';
+import { registerStats } from './cache-stats.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData, type OpenData } from './data-directory.ts';
 import { registerGarbage } from './garbage-commands.ts';
@@ -41,6 +42,7 @@ export function registerCache(program: Command, io: CliIo): void {
   registerCreate(cache, io);
   registerCacheCare(cache, io);
   registerGarbage(cache, io);
+  registerStats(cache, io);
   registerConfigure(cache, io);
   registerTrust(cache, io);
   withCommon(cache.command('info'), io)

@@ -7,6 +7,7 @@ import { isCacheName } from '../cache/cache-registry.ts';
 import { startStorageCare } from '../cache/storage-care.ts';
 import { DEFAULT_GARBAGE_SETTINGS, type GarbageParts } from '../cache/collect-garbage.ts';
 import { collectRegularly } from '../cache/garbage-schedule.ts';
+import { readStorageFigures } from '../cache/storage-figures.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
 import { openFleet, type Fleet } from '../fleet/fleet.ts';
@@ -14,6 +15,7 @@ import { createApp } from '../http/app.ts';
 import { createCacheHandler } from '../http/cache-handler.ts';
 import { parseListenAddress } from '../http/listen-address.ts';
 import { openPageAssets } from '../http/page-assets.ts';
+import { RequestMetrics } from '../http/request-metrics.ts';
 import { openServer } from '../http/server.ts';
 import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
@@ -68,8 +70,10 @@ export async function openControlPlane(
   const fleet = await openFleet({ database, repositories, keepRuns });
   const closing = opening.adopt(new AbortController(), (controller) => controller.abort());
   const { callers, oidc } = await openServerIdentities(config, paths.keys, tokens);
+  const requests = new RequestMetrics();
   const app = createApp({
     fleet,
+    counted: { metrics: requests.metrics, readFigures: async () => await readStorageFigures(database) },
     tokens: callers,
     registry: tokens,
     oidc,
@@ -85,11 +89,8 @@ export async function openControlPlane(
     onError,
     ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
   });
-  const server = await openServer({ listen, app, cache: cacheHandler, onError });
-  const collecting = collectGarbageBeside(
-    { database, blobs, flushUses: async () => await cache.flushUses() },
-    { config, onError, signal: closing.signal },
-  );
+  const server = await openServer({ listen, app, cache: requests.metered(cacheHandler), onError });
+  const collecting = collectBeside({ database, blobs, cache }, config, { onError, signal: closing.signal });
   const open = opening.move();
   return {
     paths,
@@ -107,17 +108,11 @@ export async function openControlPlane(
   };
 }
 
-async function collectGarbageBeside(
-  parts: GarbageParts,
-  {
-    config: { gc },
-    onError,
-    signal,
-  }: {
-    readonly config: ServerConfig;
-    readonly onError: (error: unknown) => void;
-    readonly signal: AbortSignal;
-  },
+/** Collects garbage for as long as the server runs. */
+async function collectBeside(
+  { cache, ...parts }: Pick<GarbageParts, 'database' | 'blobs'> & { readonly cache: BinaryCache },
+  { gc }: ServerConfig,
+  { onError, signal }: { readonly onError: (error: unknown) => void; readonly signal: AbortSignal },
 ): Promise<void> {
   if (gc.every === 0) return;
   const settings = {
@@ -126,7 +121,8 @@ async function collectGarbageBeside(
     keepMs: gc.keep === 0 ? undefined : gc.keep * 1000,
     graceMs: gc.grace * 1000,
   };
-  await collectRegularly(parts, { everyMs: gc.every * 1000, settings, onError }, signal);
+  const flushUses = async (): Promise<void> => await cache.flushUses();
+  await collectRegularly({ ...parts, flushUses }, { everyMs: gc.every * 1000, settings, onError }, signal);
 }
 
 async function openDataDirectory(directory: string): Promise<DataPaths> {

@@ -2,6 +2,7 @@
 import { Hono } from 'hono';
 import { SlipwayError } from '../util/errors.ts';
 import { answerError } from './error-answer.ts';
+import { metricsRoute, type MetricsParts } from './metrics-route.ts';
 import { pageRoutes, type PageParts } from './page-routes.ts';
 import type { AppContext, AppEnv } from './peer.ts';
 import { reportRoute } from './report-route.ts';
@@ -10,6 +11,8 @@ import { tokenExchangeRoute, type TokenExchangeParts } from './token-exchange-ro
 import { webhookRoute, type WebhookParts } from './webhook-route.ts';
 
 export interface AppParts extends StatusParts, WebhookParts, PageParts, Partial<TokenExchangeParts> {
+  /** Without it there is no /metrics. */
+  readonly counted?: Pick<MetricsParts, 'metrics' | 'readFigures'>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -38,6 +41,8 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   const { registry, oidc } = parts;
   if (registry && oidc)
     app.route('/', tokenExchangeRoute({ registry, oidc, ...(parts.now && { now: parts.now }) }));
+  if (parts.counted)
+    app.route('/', metricsRoute({ ...parts.counted, fleet: parts.fleet, access: parts.access }));
   app.route('/', pageRoutes(parts));
   app.notFound((c) => answerError(c, notFound(), parts.onError));
   app.onError((error, c) => answerError(c, error, parts.onError));
