@@ -145,13 +145,13 @@ resolve_others() {
 # is_waiting: a runner that has not begun: alive, or being started at this moment.
 is_waiting() {
   [ "$PHASE" = PREPARED ] || return 1
-  [ $(($(date +%s) - SINCE)) -lt 30 ] || systemctl is-active --quiet "slipway-activate-$ID.service"
+  [ $(($(date +%s) - SINCE)) -lt 30 ] || ! is_gone "slipway-activate-$ID.service"
 }
 
 # is_orphan: not final, and nobody works on it.
 is_orphan() {
   if [ -z "$PHASE" ] || is_final || is_waiting; then return 1; fi
-  ! systemctl is-active --quiet "slipway-activate-$ID.service" "slipway-deadman-$ID.service" "slipway-recover-$ID.service"
+  is_gone "slipway-activate-$ID.service" "slipway-deadman-$ID.service" "slipway-recover-$ID.service"
 }
 
 # recover_one: in a unit of its own, so that it survives whoever asked.

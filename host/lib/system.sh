@@ -40,6 +40,18 @@ units_in() {
     done | sort -u
 }
 
+# is_gone UNIT…: systemd itself says that none of them runs or starts. No answer (it reloads, or the machine is busy) is
+# no death: who takes a live runner for dead ends it.
+is_gone() {
+  local unit
+  for unit in "$@"; do
+    case $(systemctl show --property=ActiveState --value "$unit" 2>/dev/null) in
+    inactive | failed) ;;
+    *) return 1 ;;
+    esac
+  done
+}
+
 # first_line FILE
 first_line() {
   local content=''

@@ -57,7 +57,7 @@ await_switch_lock() {
 }
 
 deadman_is_armed() {
-  systemctl is-active --quiet "slipway-deadman-$ID.timer"
+  ! is_gone "slipway-deadman-$ID.timer"
 }
 
 # guard: what forbids a live switch; asked under the lock, right before the activation.
@@ -114,7 +114,7 @@ switch_once() {
   until [ -s "$result" ]; do
     looks=$((looks + 1))
     # Once a second: is it still there? A unit that was killed leaves no result.
-    if [ $((looks % 10)) = 0 ] && ! systemctl is-active --quiet "$unit" && [ ! -s "$result" ]; then break; fi
+    if [ $((looks % 10)) = 0 ] && is_gone "$unit" && [ ! -s "$result" ]; then break; fi
     pause
   done
   SWITCH_EXIT=-1

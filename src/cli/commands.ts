@@ -83,6 +83,11 @@ export const COMMANDS: readonly CommandEntry[] = [
     load: async () => (await import('./rollback-command.ts')).registerRollback,
   },
   {
+    name: 'diff',
+    summary: 'Show which packages differ between what a host runs and what the flake has',
+    load: async () => (await import('./diff-command.ts')).registerDiff,
+  },
+  {
     name: 'generations',
     summary: 'List the generations of a host',
     load: async () => (await import('./generations-command.ts')).registerGenerations,

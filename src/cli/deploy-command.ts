@@ -18,6 +18,7 @@ import { addDeployOptions, type DeployOptions, rolloutPolicy, waveSteps } from '
 import { reportOutcomes, showProgress } from './deploy-report.ts';
 import { failureJson, reportFailure } from './failure.ts';
 import { addHostOptions, openChosenHost } from './host-options.ts';
+import { resumeDeploy } from './resume-deploy.ts';
 import { formatPreflight } from './preflight-report.ts';
 
 const PLAN_CONCURRENCY = 10;
@@ -26,16 +27,20 @@ export function registerDeploy(program: Command, io: CliIo): void {
   const command = program
     .command('deploy')
     .description('Try new systems on hosts over ssh; they become permanent only when proven')
-    .argument('[hosts...]', 'names of hosts, REF#host or REF#node.profile; default: all push-mode hosts');
+    .argument(
+      '[hosts...]',
+      'names of hosts, REF#host or REF#node.profile; default: all push-mode hosts; `resume HOST` takes up a lost deploy',
+    );
   addDeployOptions(addHostOptions(command))
     .addHelpText(
       'after',
-      '\nExamples:\n  slipway deploy web1\n  slipway deploy --on tag:web --canary 1 --max-failures 5%\n  slipway deploy --host root@10.0.0.5 .#web1 --dry-run',
+      '\nExamples:\n  slipway deploy web1\n  slipway deploy --on tag:web --canary 1 --max-failures 5%\n  slipway deploy --host root@10.0.0.5 .#web1 --dry-run\n  slipway deploy resume web1',
     )
     .action(async (names: string[], options: DeployOptions) => await deploy(names, options, io));
 }
 
 async function deploy(names: readonly string[], options: DeployOptions, io: CliIo): Promise<void> {
+  if (names[0] === 'resume') return await resumeDeploy(names.slice(1), options, io);
   const started = performance.now();
   const json = options.json === true;
   const jobs = await planJobs(names, options, io);

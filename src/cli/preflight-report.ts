@@ -33,8 +33,8 @@ export function formatPreflight(
   return lines.map((line) => `${line}\n`).join('');
 }
 
-function packageLines(changes: readonly PackageChange[]): string[] {
-  const shown = changes.slice(0, MOST_PACKAGES).map(({ name, before, after }) => {
+export function packageLines(changes: readonly PackageChange[], most = MOST_PACKAGES): string[] {
+  const shown = changes.slice(0, most).map(({ name, before, after }) => {
     if (before.length === 0) return `  + ${name} ${after.join(', ')}`;
     if (after.length === 0) return `  - ${name} ${before.join(', ')}`;
     return `  ~ ${name} ${before.join(', ')} -> ${after.join(', ')}`;

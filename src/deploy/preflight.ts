@@ -43,7 +43,8 @@ export async function readPreflight(host: Host, request: DeployRequest): Promise
   return { plan, facts, closure: diffClosures(before, after), missingBytes, units, rebootFor };
 }
 
-async function readRequisites(host: Host, path: string): Promise<string[]> {
+/** The closure's paths as the host knows them; none when it does not have it. */
+export async function readRequisites(host: Host, path: string): Promise<string[]> {
   if (path === '') return [];
   const result = await host.run(['nix-store', '--query', '--requisites', path], {
     timeoutMs: QUERY_TIMEOUT_MS,

@@ -84,6 +84,39 @@ describe('slipway deploy', () => {
     assert.match(missing.stderr, /no generation 77/);
   });
 
+  test('shows what would change, and takes up a deploy that has ended', async () => {
+    await writeFile(join(folder, 'hosts/web1/version'), '4.0.0\n');
+    const plan = await slipway('deploy', 'web1', '--dry-activate', '--json');
+    const { hosts } = JSON.parse(plan.stdout.toString()) as {
+      hosts: { preflight: { units?: { restart: string[] }; closure: { added: number } } }[];
+    };
+    assert.ok(hosts[0]?.preflight.units !== undefined && hosts[0].preflight.closure.added > 0, plan.stderr);
+    assert.equal((await fleet.hello('web1')).version, '2.0.0', 'nothing was activated');
+    const difference = await slipway('diff', 'web1');
+    assert.match(difference.stdout.toString(), /^paths: \d+ new, \d+ no longer used$/m, difference.stderr);
+    assert.equal(
+      (await slipway('diff', 'web1', '--from', '2', '--to', '2')).stdout.toString(),
+      'Nothing differs.\n',
+    );
+    const resumed = await slipway('deploy', 'resume', 'web1');
+    assert.match(resumed.stdout.toString(), /^ok web1 is on \S+/, resumed.stderr);
+  });
+
+  test('--test leaves the boot default alone, --boot leaves the running system alone', async () => {
+    const { profile: before } = await world.host('web1').systems();
+    const tested = await slipway('deploy', 'web1', '--test');
+    assert.equal(tested.code, 0, tested.stdout.toString() + tested.stderr);
+    assert.equal((await fleet.hello('web1')).version, '4.0.0');
+    assert.equal((await world.host('web1').systems()).profile, before);
+    await writeFile(join(folder, 'hosts/web1/version'), '5.0.0\n');
+    const staged = await slipway('deploy', 'web1', '--boot');
+    assert.equal(staged.code, 0, staged.stdout.toString() + staged.stderr);
+    assert.match(staged.stdout.toString(), /Staged for the next boot/);
+    assert.equal((await fleet.hello('web1')).version, '4.0.0');
+    const { profile, bootDefault } = await world.host('web1').systems();
+    assert.ok(profile === bootDefault && profile !== before);
+  });
+
   test('names what is wrong with its arguments or the flake', async () => {
     const unknown = await slipway('deploy', 'web2');
     assert.equal(unknown.code, 3);
