@@ -52,7 +52,6 @@ export const atticNarInfo = z.object({
   nar_size: z.int().check(z.minimum(0), z.maximum(Number.MAX_SAFE_INTEGER)),
 });
 
-type AtticCreateCache = z.infer<typeof atticCreateCache>;
 export type AtticConfigureCache = z.infer<typeof atticConfigureCache>;
 export type AtticNarInfo = z.infer<typeof atticNarInfo>;
 export type AtticRetention = z.infer<typeof atticRetention>;

@@ -57,6 +57,7 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
     ...options,
   });
   const server = createServer({ requestTimeout: 0 });
+  server.keepAliveTimeout = 60_000; // as the real server: a busy machine may pause longer than Node's 5 s
   for (const event of ['request', 'checkContinue'] as const)
     server.on(event, (request, response) => {
       const { method = '', url = '' } = request;
