@@ -62,17 +62,22 @@ export class Normaliser {
 }
 
 interface Find {
+  /** Where the mark that led to it begins. */
+  readonly from: number;
   readonly start: number;
   readonly end: number;
 }
 
-/** What begins before `settled`, in order and without overlaps. */
+/**
+ * What begins before `settled`, in order and without overlaps. A mark that an earlier find took out is no mark: in a
+ * stream that arrives in pieces it may be gone already.
+ */
 function findAll(bytes: Buffer, settled: number): Find[] {
   const finds = [...findStorePaths(bytes, settled), ...findBuildIds(bytes, settled)];
-  finds.sort((a, b) => a.start - b.start);
+  finds.sort((a, b) => a.from - b.from);
   let end = 0;
   return finds.filter((find) => {
-    if (find.start < end) return false;
+    if (find.from < end) return false;
     end = find.end;
     return true;
   });
@@ -82,7 +87,7 @@ function* findStorePaths(bytes: Buffer, settled: number): Generator<Find> {
   for (let at = bytes.indexOf(STORE_PREFIX); at !== -1 && at < settled;) {
     const start = at + STORE_PREFIX.length;
     const end = endOfBaseName(bytes, start);
-    if (end !== undefined) yield { start, end };
+    if (end !== undefined) yield { from: at, start, end };
     at = bytes.indexOf(STORE_PREFIX, end ?? start);
   }
 }
@@ -102,7 +107,7 @@ function* findBuildIds(bytes: Buffer, settled: number): Generator<Find> {
   for (let at = bytes.indexOf(BUILD_ID_NOTE); at !== -1 && at < settled;) {
     const start = at + BUILD_ID_NOTE.length;
     const end = start + BUILD_ID_BYTES;
-    if (end <= bytes.length) yield { start, end };
+    if (end <= bytes.length) yield { from: at, start, end };
     at = bytes.indexOf(BUILD_ID_NOTE, start);
   }
 }
