@@ -105,3 +105,27 @@ test("CacheEndpoint sends a URL's credentials and never shows them", async () =>
   );
   assert.equal(seen, `Basic ${Buffer.from('nix:s3cret').toString('base64')} /main/x.narinfo`);
 });
+
+test('CacheEndpoint.findMissing() asks beside the cache, and says undefined where nobody knows the question', async () => {
+  const seen: string[] = [];
+  await using server = await serve(async (request, response) => {
+    let text = '';
+    for await (const piece of request) text += String(piece);
+    seen.push(`${request.method} ${request.url} ${text}`);
+    const known = request.url === '/prefix/_api/v1/get-missing-paths';
+    response.writeHead(known ? 200 : 405).end(known ? '{"missing_paths":["b"]}' : 'no');
+  });
+  using knows = new CacheEndpoint({ url: `http://${server.host}/prefix/main` });
+  assert.deepEqual(await knows.findMissing(['a', 'b']), new Set(['b']));
+  assert.deepEqual(seen, [
+    'POST /prefix/_api/v1/get-missing-paths {"cache":"main","store_path_hashes":["a","b"]}',
+  ]);
+  using other = new CacheEndpoint({ url: `http://${server.host}/main` });
+  assert.equal(await other.findMissing(['a']), undefined);
+});
+
+test('CacheEndpoint.findMissing() does not take another page for an answer', async () => {
+  await using server = await serve((_request, response) => void response.end('<html>'));
+  using endpoint = new CacheEndpoint({ url: `http://${server.host}/main` });
+  assert.equal(await endpoint.findMissing(['a']), undefined);
+});

@@ -31,6 +31,8 @@ const SMALL_TIMEOUT_MS = 30_000;
 const UPLOAD_BYTES_PER_MS = 64;
 const MAX_ANSWER_BYTES = 2 * 1024 * 1024;
 const SOCKETS = 16;
+/** Beside the cache's own URL, as Attic's clients ask for it. */
+const MISSING_PATHS = '../_api/v1/get-missing-paths';
 /** Larger bodies wait for `100 Continue`, as newer Nix does. */
 const ASK_FIRST_BYTES = 1024 * 1024;
 const ASK_FIRST_MS = 1_000;
@@ -65,6 +67,18 @@ export class CacheEndpoint implements Disposable {
     if (status === 404) return undefined;
     if (status !== 200) throw this.#refused('GET', file, status, body);
     return body;
+  }
+
+  /**
+   * Which of the store paths' hashes the cache lacks, asked in one request: Attic's `get-missing-paths`, which Slipway has
+   * too. `undefined` where the server has no such thing for us; the caller then asks for each path.
+   */
+  async findMissing(hashes: readonly string[], signal?: AbortSignal): Promise<Set<string> | undefined> {
+    const cache = decodeURIComponent(this.#base.pathname.split('/').at(-2) ?? '');
+    const question = Buffer.from(JSON.stringify({ cache, store_path_hashes: hashes }));
+    const content = { type: 'application/json', length: question.length, open: () => question };
+    const { status, body } = await this.#retrying('POST', MISSING_PATHS, content, signal);
+    return status === 200 ? parseMissing(body) : undefined;
   }
 
   async put(file: string, content: CacheBody, signal?: AbortSignal): Promise<void> {
@@ -240,6 +254,15 @@ function unavailable(url: URL, cause: unknown): SlipwayError {
     next: 'Check that the cache runs and that its URL is right.',
     cause,
   });
+}
+
+function parseMissing(body: string): Set<string> | undefined {
+  try {
+    const { missing_paths: missing } = JSON.parse(body) as { missing_paths?: unknown };
+    return Array.isArray(missing) ? new Set(missing.map(String)) : undefined;
+  } catch {
+    return undefined; // some other server's page
+  }
 }
 
 /** The message of a JSON error answer, or the first line of any other. */

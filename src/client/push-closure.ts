@@ -38,6 +38,7 @@ export interface PushResult {
 }
 
 const PROBES = 16;
+const PATHS_A_QUESTION = 1000;
 
 /** Pushes the closure of `paths`. A failed upload rejects; what was pushed before stays and is found next time. */
 export async function pushClosure(options: PushOptions): Promise<PushResult> {
@@ -76,6 +77,22 @@ async function checkCache(endpoint: CacheEndpoint, signal: AbortSignal | undefin
 }
 
 async function findMissing(
+  endpoint: CacheEndpoint,
+  closure: readonly PathInfo[],
+  signal: AbortSignal | undefined,
+): Promise<PathInfo[]> {
+  const missing = new Set<string>();
+  for (let from = 0; from < closure.length; from += PATHS_A_QUESTION) {
+    const hashes = closure.slice(from, from + PATHS_A_QUESTION).map((info) => storePathHash(info.path));
+    const found = await endpoint.findMissing(hashes, signal);
+    if (found === undefined) return await findMissingOneByOne(endpoint, closure, signal);
+    for (const hash of found) missing.add(hash);
+  }
+  return closure.filter((info) => missing.has(storePathHash(info.path)));
+}
+
+/** For caches that only speak Nix's protocol. */
+async function findMissingOneByOne(
   endpoint: CacheEndpoint,
   closure: readonly PathInfo[],
   signal: AbortSignal | undefined,

@@ -1,0 +1,169 @@
+// New bytes that each state of the corpus costs once the first one is stored: Slipway's packs, plain 64 KiB chunks, and
+// whole NARs compressed by zstd. Every NAR is read back and hashed.
+import { createHash, hash } from 'node:crypto';
+import { createReadStream } from 'node:fs';
+import { cp, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { constants, zstdCompress } from 'node:zlib';
+import { commitContent } from '../src/cache/commit-content.ts';
+import { ContentLayouts } from '../src/cache/content-layout.ts';
+import { ContentReader } from '../src/cache/content-reader.ts';
+import { ContentWriter } from '../src/cache/content-writer.ts';
+import type { BlobStore } from '../src/storage/blob-store.ts';
+import type { Database } from '../src/storage/database.ts';
+import { openDiskBlobStore } from '../src/storage/disk-blob-store.ts';
+import { openSqliteDatabase } from '../src/storage/sqlite-database.ts';
+import { mapBounded } from '../src/util/concurrency.ts';
+import type { Corpus, CorpusPath } from './cache-corpus.ts';
+import { round, type PartResult } from './cache-result.ts';
+
+const LEVEL = { params: { [constants.ZSTD_c_compressionLevel]: 3 } };
+const compress = promisify(zstdCompress);
+
+export async function measureDedup(corpus: Corpus, folder: string): Promise<PartResult> {
+  const base = path.join(folder, 'base');
+  const first = await store(base, corpus.base);
+  const figures: Record<string, Costs> = { base: await costs(first, [], corpus.base) };
+  for (const variant of ['rebuild', 'security', 'upgrade'] as const) {
+    const copy = path.join(folder, variant);
+    await cp(base, copy, { recursive: true });
+    figures[variant] = await costs(await store(copy, corpus[variant]), corpus.base, corpus[variant]);
+  }
+  const objects = (first.packs * 1e9) / first.rawBytes;
+  return {
+    figures: {
+      ...figures,
+      packsPerGB: round(objects), // before small ones are merged
+    },
+    checks: {
+      'mass rebuild <= 1/20 of plain chunks': (figures['rebuild']?.toPlain ?? 9) <= 1 / 20,
+      'security update <= 0.65 of plain chunks': (figures['security']?.toPlain ?? 9) <= 0.65,
+      'release upgrade <= 1.03 of whole NARs': (figures['upgrade']?.toWhole ?? 9) <= 1.03,
+    },
+  };
+}
+
+interface Costs {
+  readonly bytes: number;
+  readonly plainChunks: number;
+  readonly wholeNars: number;
+  readonly toPlain: number;
+  readonly toWhole: number;
+}
+
+async function costs(
+  { bytes }: { readonly bytes: number },
+  before: readonly CorpusPath[],
+  paths: readonly CorpusPath[],
+): Promise<Costs> {
+  const known = new Set<string>();
+  for (const one of before) findFresh(known, await readFile(one.file));
+  const plain = await plainChunks(known, paths);
+  const whole = await wholeNars(new Set(before.map((one) => one.hash)), paths);
+  return {
+    bytes,
+    plainChunks: plain,
+    wholeNars: whole,
+    toPlain: round(bytes / plain),
+    toWhole: round(bytes / whole),
+  };
+}
+
+/** Stores the paths in the folder's database and packs, and proves that each comes back. */
+async function store(
+  folder: string,
+  paths: readonly CorpusPath[],
+): Promise<{ readonly bytes: number; readonly packs: number; readonly rawBytes: number }> {
+  await using blobs = await openDiskBlobStore(path.join(folder, 'packs'));
+  await using database = await openSqliteDatabase(path.join(folder, 'slipway.db'));
+  const before = await packSizes(database);
+  const reader = new ContentReader({
+    database,
+    blobs,
+    layouts: new ContentLayouts(database),
+    onDamage: () => undefined,
+  });
+  for (const one of paths) await prove(reader, await ingest(database, blobs, one), one);
+  const after = await packSizes(database);
+  return {
+    bytes: sum(after) - sum(before),
+    packs: after.length - before.length,
+    rawBytes: sum(paths.map(({ size }) => size)),
+  };
+}
+
+function sum(sizes: readonly number[]): number {
+  return sizes.reduce((total, size) => total + size, 0);
+}
+
+async function ingest(database: Database, blobs: BlobStore, one: CorpusPath): Promise<number> {
+  await using writer = new ContentWriter(database, blobs);
+  const nar = createReadStream(one.file, { highWaterMark: 256 * 1024 }) as AsyncIterable<Buffer>;
+  for await (const bytes of nar) await writer.write(bytes);
+  const staged = await writer.finish();
+  return await database.write(
+    async (transaction) => await commitContent(transaction, { ...staged, flatHash: undefined }, Date.now()),
+  );
+}
+
+async function prove(reader: ContentReader, contentId: number, one: CorpusPath): Promise<void> {
+  const content = await reader.open(contentId, 'raw');
+  const body = await content?.start({ start: 0, end: content.length });
+  const hasher = createHash('sha256');
+  for await (const bytes of body ?? []) hasher.update(bytes);
+  if (hasher.digest('hex') !== one.hash) throw new Error(`${one.file} does not come back`);
+}
+
+async function packSizes(database: Database): Promise<number[]> {
+  return (await database.read.selectFrom('pack').select('size').execute()).map(({ size }) => size);
+}
+
+async function wholeNars(known: ReadonlySet<string>, paths: readonly CorpusPath[]): Promise<number> {
+  let bytes = 0;
+  for (const one of paths)
+    if (!known.has(one.hash)) bytes += (await compress(await readFile(one.file), LEVEL)).length;
+  return bytes;
+}
+
+/** FastCDC of 16/64/256 KiB, a zstd frame a chunk: what Attic does. Only what is new counts. */
+async function plainChunks(known: Set<string>, paths: readonly CorpusPath[]): Promise<number> {
+  let bytes = 0;
+  for (const one of paths) {
+    const fresh = findFresh(known, await readFile(one.file));
+    const frames = await mapBounded(fresh, 4, async (chunk) => (await compress(chunk, LEVEL)).length);
+    bytes += sum(frames);
+  }
+  return bytes;
+}
+
+/** Chunks that are not known; they are then. */
+function findFresh(known: Set<string>, nar: Buffer): Buffer[] {
+  return [...cutPlain(nar)].filter((chunk) => {
+    const key = hash('sha256', chunk);
+    return known.has(key) ? false : known.add(key);
+  });
+}
+
+const GEAR = Int32Array.from({ length: 256 }, (_, n) =>
+  createHash('sha256').update(`plain ${n}`).digest().readInt32LE(0),
+);
+
+function* cutPlain(bytes: Buffer): Generator<Buffer> {
+  for (let start = 0; start < bytes.length;) {
+    const end = plainCut(bytes, start);
+    yield bytes.subarray(start, end);
+    start = end;
+  }
+}
+
+function plainCut(bytes: Buffer, start: number): number {
+  const last = Math.min(bytes.length, start + 256 * 1024);
+  const target = start + 64 * 1024;
+  let sum = 0;
+  for (let at = start + 16 * 1024; at < last; at++) {
+    sum = ((sum << 1) + (GEAR[bytes[at] ?? 0] ?? 0)) | 0;
+    if ((sum & (~0 << (at < target ? 14 : 18))) === 0) return at + 1;
+  }
+  return last;
+}
