@@ -12,6 +12,7 @@ import { findMissingPaths } from './missing-paths.ts';
 import { parseNarName } from './nar-names.ts';
 import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
 import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
+import { PackPool } from './pack-pool.ts';
 import { PathPublisher, type Publication } from './path-publisher.ts';
 import { PathListings } from './path-listings.ts';
 import { Promoter } from './promotion.ts';
@@ -49,6 +50,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly listings: PathListings;
   readonly #database: Database;
   readonly #narInfos: NarInfoLookup;
+  readonly #packs: PackPool;
   readonly #uploads: NarUploads;
   readonly #publisher: PathPublisher;
   readonly #promoter: Promoter;
@@ -57,12 +59,14 @@ export class BinaryCache implements AsyncDisposable {
 
   constructor({ database, blobs, keysDirectory }: BinaryCacheOptions) {
     const layouts = new ContentLayouts(database);
+    const packs = new PackPool(blobs);
+    this.#packs = packs;
     this.#database = database;
     this.keys = new SigningKeys(keysDirectory);
     this.caches = new CacheRegistry(database, this.keys);
-    this.sideFiles = new SideFiles(database, blobs);
+    this.sideFiles = new SideFiles(database, blobs, packs);
     this.#narInfos = new NarInfoLookup(database);
-    this.#uploads = new NarUploads(database, blobs);
+    this.#uploads = new NarUploads(database, blobs, packs);
     const quotas = new Quotas(database);
     this.#publisher = new PathPublisher({ database, keys: this.keys, layouts, quotas });
     this.#promoter = new Promoter(database, this.keys);
@@ -148,6 +152,7 @@ export class BinaryCache implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#access[Symbol.asyncDispose]();
+    await this.#packs[Symbol.asyncDispose]();
   }
 
   /** Whoever is told that a path is here may count on it: a path that was about to be removed stays, or is gone already. */

@@ -1,6 +1,7 @@
 // Makes a staged content known: packs, chunks and recipe, inside the caller's transaction.
 import type { Transaction } from 'kysely';
 import type { Schema } from '../storage/schema.ts';
+import { SlipwayError } from '../util/errors.ts';
 import { claimChunks } from './claim-chunks.ts';
 import { isWhole } from './content-health.ts';
 import type { StagedContent } from './content-writer.ts';
@@ -52,16 +53,30 @@ export async function commitPack(
   pack: SealedPack,
   now: number,
 ): Promise<number> {
-  const { id } = await transaction
-    .insertInto('pack')
-    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
-    .returning('id')
-    .executeTakeFirstOrThrow();
+  const id = await namePack(transaction, pack, now);
   const chunks = pack.entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
   let healed = 0;
   for (let from = 0; from < chunks.length; from += ROWS_AN_INSERT)
     healed += await commitChunks(transaction, id, chunks.slice(from, from + ROWS_AN_INSERT));
   return healed;
+}
+
+/** Uploads that share a pack name it one after another. */
+async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
+  await transaction
+    .insertInto('pack')
+    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .onConflict((conflict) => conflict.column('blob_key').doNothing())
+    .execute();
+  const row = await transaction
+    .selectFrom('pack')
+    .select(['id', 'retired_at'])
+    .where('blob_key', '=', pack.blobKey)
+    .executeTakeFirstOrThrow();
+  if (row.retired_at === null) return row.id;
+  throw new SlipwayError('unavailable', 'The upload took so long that its pack was removed meanwhile.', {
+    next: 'Push it again.',
+  });
 }
 
 async function commitChunks(

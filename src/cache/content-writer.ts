@@ -10,7 +10,7 @@ import { Chunker } from './chunker.ts';
 import { encodeFrame } from './frame-codec.ts';
 import { Normaliser, type NormalisedBytes } from './normaliser.ts';
 import { FRAME_KIND } from './pack-format.ts';
-import { PackWriter, type SealedPack } from './pack-writer.ts';
+import { PackWriter, type PackSink, type SealedPack } from './pack-writer.ts';
 import { formatRecipe, type RecipeChunk } from './recipe.ts';
 
 // A batch is asked for in one query and compressed in parallel while the next one fills: at most two batches are in
@@ -33,7 +33,7 @@ interface StagedChunk extends PatchedChunk {
 
 export class ContentWriter implements AsyncDisposable {
   readonly #database: Database;
-  readonly #packs: PackWriter;
+  readonly #packs: PackSink;
   readonly #normaliser = new Normaliser();
   readonly #patcher = new ChunkPatcher();
   readonly #chunker = new Chunker();
@@ -45,9 +45,10 @@ export class ContentWriter implements AsyncDisposable {
   #storing: Promise<void> = Promise.resolve();
   #size = 0;
 
-  constructor(database: Database, blobs: BlobStore) {
+  /** Disposes of `packs` with itself. */
+  constructor(database: Database, blobs: BlobStore, packs: PackSink = new PackWriter(blobs)) {
     this.#database = database;
-    this.#packs = new PackWriter(blobs);
+    this.#packs = packs;
   }
 
   /** Takes bytes in; waits when more than two batches would be in memory. */

@@ -10,6 +10,7 @@ import { commitContent } from './commit-content.ts';
 import { ContentWriter, type StagedContent } from './content-writer.ts';
 import { decompressed, uploadCompression } from './decompress.ts';
 import { parseNarName } from './nar-names.ts';
+import type { PackPool } from './pack-pool.ts';
 
 /** How long a NAR waits for its narinfo. */
 const UPLOAD_LIFE_MS = 24 * 3600 * 1000;
@@ -28,10 +29,12 @@ export interface NarUploadRequest {
 export class NarUploads {
   readonly #database: Database;
   readonly #blobs: BlobStore;
+  readonly #packs: PackPool;
 
-  constructor(database: Database, blobs: BlobStore) {
+  constructor(database: Database, blobs: BlobStore, packs: PackPool) {
     this.#database = database;
     this.#blobs = blobs;
+    this.#packs = packs;
   }
 
   /**
@@ -42,7 +45,7 @@ export class NarUploads {
     const name = parseNarName(request.fileName);
     if (name === undefined) throw badName(request.fileName);
     const file = new CountedFile(request.body);
-    await using writer = new ContentWriter(this.#database, this.#blobs);
+    await using writer = new ContentWriter(this.#database, this.#blobs, this.#packs.open());
     const flat = new FlatHash();
     const reader = new NarReader(flat, { maxSize: request.maxNarSize });
     for await (const bytes of decompressed(file.read(), uploadCompression(name.suffix))) {

@@ -4,23 +4,31 @@ import { crc32 } from 'node:zlib';
 import type { BlobStore, BlobWriter } from '../storage/blob-store.ts';
 import { PACK_HEADER, formatPackIndex, type PackEntry } from './pack-format.ts';
 
-const LARGEST_PACK = 64 * 1024 * 1024;
+export const LARGEST_PACK = 64 * 1024 * 1024;
 
 export interface SealedPack {
   readonly blobKey: string;
   readonly size: number;
+  /** Those of whoever wrote them; a shared pack holds more. */
   readonly entries: readonly PackEntry[];
 }
 
 /** Every pack of Slipway has a key with this prefix. */
 export const PACK_PREFIX = 'pack/';
 
-export class PackWriter implements AsyncDisposable {
+/** Where an upload puts its frames. */
+export interface PackSink extends AsyncDisposable {
+  append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<void>;
+
+  /** Seals what is open; all packs returned are durable. */
+  finish(): Promise<readonly SealedPack[]>;
+}
+
+/** Packs of its own for one writer. */
+export class PackWriter implements PackSink {
   readonly #blobs: BlobStore;
   readonly #sealed: SealedPack[] = [];
-  #blob: BlobWriter | undefined;
-  #key = '';
-  #size = 0;
+  #open: PackBlob | undefined;
   #entries: PackEntry[] = [];
 
   constructor(blobs: BlobStore) {
@@ -28,43 +36,79 @@ export class PackWriter implements AsyncDisposable {
   }
 
   async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<void> {
-    if (this.#size + frame.length > LARGEST_PACK) await this.#seal();
-    const blob = this.#blob ?? (await this.#start());
-    await blob.write(frame);
-    const offset = this.#size;
-    this.#entries.push({ ...facts, offset, frameLength: frame.length, frameCrc: crc32(frame) });
-    this.#size += frame.length;
+    if (this.#open !== undefined && this.#open.size + frame.length > LARGEST_PACK)
+      await this.#seal(this.#open);
+    this.#open ??= await PackBlob.create(this.#blobs);
+    this.#entries.push(await this.#open.append(frame, facts));
   }
 
-  /** Seals what is open; all packs returned are durable. */
   async finish(): Promise<readonly SealedPack[]> {
-    await this.#seal();
+    if (this.#open !== undefined) await this.#seal(this.#open);
     return this.#sealed;
   }
 
   /** Packs that were sealed stay behind as garbage until nothing in the database names them. */
   async [Symbol.asyncDispose](): Promise<void> {
-    await this.#blob?.[Symbol.asyncDispose]();
+    await this.#open?.[Symbol.asyncDispose]();
   }
 
-  async #start(): Promise<BlobWriter> {
-    this.#key = newPackKey();
-    this.#blob = await this.#blobs.create(this.#key);
-    await this.#blob.write(PACK_HEADER);
-    this.#size = PACK_HEADER.length;
+  async #seal(pack: PackBlob): Promise<void> {
+    const sealed = await pack.seal();
+    this.#sealed.push({ ...sealed, entries: this.#entries });
+    this.#open = undefined;
     this.#entries = [];
-    return this.#blob;
+  }
+}
+
+/** One pack on its way into the blob store. Calls must not overlap. */
+export class PackBlob implements AsyncDisposable {
+  readonly #key: string;
+  readonly #blob: BlobWriter;
+  readonly #entries: PackEntry[] = [];
+  #size = PACK_HEADER.length;
+
+  constructor(key: string, blob: BlobWriter) {
+    this.#key = key;
+    this.#blob = blob;
   }
 
-  async #seal(): Promise<void> {
-    const blob = this.#blob;
-    if (blob === undefined) return;
+  static async create(blobs: BlobStore): Promise<PackBlob> {
+    const key = newPackKey();
+    const blob = await blobs.create(key);
+    await blob.write(PACK_HEADER);
+    return new PackBlob(key, blob);
+  }
+
+  /** Bytes so far, without the index. */
+  get size(): number {
+    return this.#size;
+  }
+
+  async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<PackEntry> {
+    const { kind, hash, rawLength } = facts;
+    const place = { offset: this.#size, frameLength: frame.length, frameCrc: crc32(frame) };
+    await this.#blob.write(frame);
+    const entry = { kind, hash, rawLength, ...place };
+    this.#entries.push(entry);
+    this.#size += frame.length;
+    return entry;
+  }
+
+  /** Durable when this resolves. A failure leaves nothing. */
+  async seal(): Promise<Omit<SealedPack, 'entries'>> {
     const index = formatPackIndex(this.#entries);
-    await blob.write(index);
-    await blob.commit();
-    this.#blob = undefined;
-    this.#sealed.push({ blobKey: this.#key, size: this.#size + index.length, entries: this.#entries });
-    this.#size = 0;
+    try {
+      await this.#blob.write(index);
+      await this.#blob.commit();
+    } catch (error) {
+      await Promise.allSettled([this.#blob[Symbol.asyncDispose]()]); // the first failure is the one to tell
+      throw error;
+    }
+    return { blobKey: this.#key, size: this.#size + index.length };
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#blob[Symbol.asyncDispose]();
   }
 }
 

@@ -6,6 +6,7 @@ import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
 import { commitContent } from './commit-content.ts';
 import { ContentWriter } from './content-writer.ts';
+import type { PackPool } from './pack-pool.ts';
 
 const STORE_HASH = '[0-9abcdfghijklmnpqrsvwxyz]{32}';
 const MIB = 1024 * 1024;
@@ -54,10 +55,12 @@ export interface SideFileUpload {
 export class SideFiles {
   readonly #database: Database;
   readonly #blobs: BlobStore;
+  readonly #packs: PackPool;
 
-  constructor(database: Database, blobs: BlobStore) {
+  constructor(database: Database, blobs: BlobStore, packs: PackPool) {
     this.#database = database;
     this.#blobs = blobs;
+    this.#packs = packs;
   }
 
   /** Most bytes that a file of this name may have; `undefined` when no such file is ever stored. */
@@ -86,7 +89,7 @@ export class SideFiles {
     const encoding = upload.contentEncoding ?? null;
     if (encoding !== null && !/^[a-z0-9-]{1,20}$/.test(encoding))
       throw new SlipwayError('invalid', 'The Content-Encoding is not one that can be stored.');
-    await using writer = new ContentWriter(this.#database, this.#blobs);
+    await using writer = new ContentWriter(this.#database, this.#blobs, this.#packs.open());
     for await (const bytes of upload.body) await writer.write(bytes);
     const staged = await writer.finish();
     const now = Date.now();
