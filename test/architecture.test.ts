@@ -12,13 +12,14 @@ const ROOT = path.join(import.meta.dirname, '..');
 const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
   util: [],
   nix: ['util'],
+  content: ['util'],
   age: ['util'],
   api: ['util', 'nix'],
   effects: ['util', 'nix', 'api'],
   storage: ['util'],
   auth: ['util', 'api', 'storage'],
-  cache: ['util', 'nix', 'api', 'storage', 'auth'],
-  client: ['util', 'nix', 'api', 'effects'],
+  cache: ['util', 'nix', 'content', 'api', 'storage', 'auth'],
+  client: ['util', 'nix', 'content', 'api', 'effects'],
   secrets: ['util', 'age', 'api', 'effects'],
   deploy: ['util', 'nix', 'api', 'effects'],
   agent: ['util', 'nix', 'api', 'effects', 'client', 'deploy'],
@@ -30,7 +31,7 @@ const MAY_IMPORT: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** Folders without any I/O: they compute. */
-const PURE = new Set(['util', 'nix', 'age', 'api']);
+const PURE = new Set(['util', 'nix', 'content', 'age', 'api']);
 const PURE_BUILTINS = new Set([
   'node:crypto',
   'node:zlib',

@@ -4,7 +4,7 @@
 import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import { ChunkFilter } from './chunk-filter.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 const CONTENTS_A_PAGE = 200;
 const CHUNKS_A_PAGE = 500;

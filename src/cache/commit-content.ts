@@ -5,9 +5,9 @@ import { SlipwayError } from '../util/errors.ts';
 import { claimChunks } from './claim-chunks.ts';
 import { isWhole } from './content-health.ts';
 import type { StagedContent } from './content-writer.ts';
-import { FRAME_KIND, type PackEntry } from './pack-format.ts';
+import { FRAME_KIND, type PackEntry } from '../content/pack-format.ts';
 import type { SealedPack } from './pack-writer.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
 

@@ -2,7 +2,7 @@
 import type { Kysely } from 'kysely';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 const CONTENTS_A_QUERY = 100;
 const HASHES_A_QUERY = 500;

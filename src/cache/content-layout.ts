@@ -2,7 +2,7 @@
 // About 40 bytes a chunk: 3 MB for a NAR of 10 GB.
 import { LRUCache } from 'lru-cache';
 import type { Database } from '../storage/database.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 const CACHE_BYTES = 32 * 1024 * 1024;
 const QUERY_CHUNKS = 500;

@@ -8,8 +8,8 @@ import type { Database } from '../storage/database.ts';
 import { SlipwayError, isCode } from '../util/errors.ts';
 import { CheckedFrames } from './checked-frames.ts';
 import type { ContentLayout, ContentLayouts, Frame } from './content-layout.ts';
-import { decodeFrame } from './frame-codec.ts';
-import { fillPlaces } from './patched-frame.ts';
+import { decodeFrame } from '../content/frame-codec.ts';
+import { fillPlaces } from '../content/patched-frame.ts';
 
 // Frames that lie side by side are read in one go of up to 1 MiB, two reads ahead: 1.7 GB/s from a hot disk cache
 // against 0.3 GB/s for a read per chunk (measured, facts on packs).

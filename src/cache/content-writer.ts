@@ -5,13 +5,13 @@ import { createHash } from 'node:crypto';
 import type { Database } from '../storage/database.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import { mapBounded } from '../util/concurrency.ts';
-import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from './chunk-patcher.ts';
-import { Chunker } from './chunker.ts';
-import { encodeFrame } from './frame-codec.ts';
-import { Normaliser, type NormalisedBytes } from './normaliser.ts';
-import { FRAME_KIND } from './pack-format.ts';
+import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from '../content/chunk-patcher.ts';
+import { Chunker } from '../content/chunker.ts';
+import { encodeFrame } from '../content/frame-codec.ts';
+import { Normaliser, type NormalisedBytes } from '../content/normaliser.ts';
+import { FRAME_KIND } from '../content/pack-format.ts';
 import { PackWriter, type PackSink, type SealedPack } from './pack-writer.ts';
-import { formatRecipe, type RecipeChunk } from './recipe.ts';
+import { formatRecipe, type RecipeChunk } from '../content/recipe.ts';
 
 // A batch is asked for in one query and compressed in parallel while the next one fills: at most two batches are in
 // memory, about 2 x 16 x 128 KiB, at worst 16 MiB.

@@ -4,9 +4,9 @@
 import { Readable, pipeline } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
 import { SlipwayError, messageOf } from '../util/errors.ts';
-import { decodeFrame } from './frame-codec.ts';
+import { decodeFrame } from '../content/frame-codec.ts';
 import { decompressXz } from './xz-pool.ts';
-import { ZstdFrameSplitter, type FramePart } from './zstd-frames.ts';
+import { ZstdFrameSplitter, type FramePart } from '../content/zstd-frames.ts';
 
 export type UploadCompression = 'none' | 'zstd' | 'xz';
 

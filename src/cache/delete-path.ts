@@ -6,7 +6,7 @@ import { storePathHash, type StorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { removeRetired } from './collect-packs.ts';
 import { takeLease } from './lease.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 import { readPackIndex } from './pack-index.ts';
 import {
   readLivePack,

@@ -7,7 +7,7 @@ import {
   parsePackTrailer,
   TRAILER_BYTES,
   type PackEntry,
-} from './pack-format.ts';
+} from '../content/pack-format.ts';
 
 /** `undefined` when the pack is missing or its index is damaged. */
 export async function readPackIndex(blobs: BlobStore, key: string): Promise<PackEntry[] | undefined> {

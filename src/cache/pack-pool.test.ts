@@ -8,7 +8,7 @@ import { after, test } from 'node:test';
 import type { BlobStore, BlobWriter } from '../storage/blob-store.ts';
 import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
 import { readPackIndex } from './pack-index.ts';
-import { FRAME_KIND } from './pack-format.ts';
+import { FRAME_KIND } from '../content/pack-format.ts';
 import { PackPool } from './pack-pool.ts';
 import type { SealedPack } from './pack-writer.ts';
 

@@ -2,7 +2,7 @@
 // Whoever ends first has the pack sealed; while that goes on, the others gather in the next one and end together.
 import type { BlobStore } from '../storage/blob-store.ts';
 import { Semaphore } from '../util/concurrency.ts';
-import type { PackEntry } from './pack-format.ts';
+import type { PackEntry } from '../content/pack-format.ts';
 import { LARGEST_PACK, PackBlob, type PackSink, type SealedPack } from './pack-writer.ts';
 
 export class PackPool implements AsyncDisposable {

@@ -2,7 +2,7 @@
 import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { BlobStore, BlobWriter } from '../storage/blob-store.ts';
-import { PACK_HEADER, formatPackIndex, type PackEntry } from './pack-format.ts';
+import { PACK_HEADER, formatPackIndex, type PackEntry } from '../content/pack-format.ts';
 
 export const LARGEST_PACK = 64 * 1024 * 1024;
 

@@ -8,13 +8,13 @@ import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { commitPack } from './commit-content.ts';
 import { markIncompleteContents } from './content-health.ts';
-import { decodeFrame } from './frame-codec.ts';
+import { decodeFrame } from '../content/frame-codec.ts';
 import { applyRecord } from './journal-tables.ts';
 import { listJournal, readJournal } from './read-journal.ts';
-import { FRAME_KIND, type PackEntry } from './pack-format.ts';
+import { FRAME_KIND, type PackEntry } from '../content/pack-format.ts';
 import { readPackIndex } from './pack-index.ts';
 import { PACK_PREFIX } from './pack-writer.ts';
-import { parseRecipe } from './recipe.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 export interface RebuildParts {
   readonly database: Database;

@@ -6,7 +6,7 @@ import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { FRAME_KIND, type PackEntry } from './pack-format.ts';
+import { FRAME_KIND, type PackEntry } from '../content/pack-format.ts';
 import { readPackIndex } from './pack-index.ts';
 import { PackWriter, type SealedPack } from './pack-writer.ts';
 

@@ -3,17 +3,17 @@ import { createHash } from 'node:crypto';
 import { readFileSync } from 'node:fs';
 import { test } from 'node:test';
 import { crc32 } from 'node:zlib';
-import { isChunkFrame } from './chunk-identity.ts';
-import { decodeFrame } from './frame-codec.ts';
+import { isChunkFrame } from '../content/chunk-identity.ts';
+import { decodeFrame } from '../content/frame-codec.ts';
 import {
   FRAME_KIND,
   parsePackIndex,
   parsePackTrailer,
   TRAILER_BYTES,
   type PackEntry,
-} from './pack-format.ts';
-import { fillPlaces } from './patched-frame.ts';
-import { parseRecipe } from './recipe.ts';
+} from '../content/pack-format.ts';
+import { fillPlaces } from '../content/patched-frame.ts';
+import { parseRecipe } from '../content/recipe.ts';
 
 const VECTORS = new URL('../../test/vectors/cache/', import.meta.url);
 const INDEX_ENTRY_BYTES = 56;

@@ -3,7 +3,7 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
-import { isChunkFrame } from './chunk-identity.ts';
+import { isChunkFrame } from '../content/chunk-identity.ts';
 
 const CHUNKS_AT_ONCE = 64; // some 4 MiB of frames
 const HASHES_A_QUERY = 500;

@@ -129,16 +129,3 @@ test('CacheEndpoint.findMissing() does not take another page for an answer', asy
   using endpoint = new CacheEndpoint({ url: `http://${server.host}/main` });
   assert.equal(await endpoint.findMissing(['a']), undefined);
 });
-
-test('CacheEndpoint.way tells a cache on this machine from one beyond a network', () => {
-  for (const [url, way] of [
-    ['http://127.0.0.1:80/main', 'local'],
-    ['http://[::1]:80/main', 'local'],
-    ['http://localhost/main', 'local'],
-    ['http://127.0.0.1.example.org/main', 'network'],
-    ['https://cache.example.org/main', 'network'],
-  ] as const) {
-    using endpoint = new CacheEndpoint({ url });
-    assert.equal(endpoint.way, way, url);
-  }
-});
