@@ -10,6 +10,8 @@ const GROUPS = ['test/checks/*.test.ts', 'test/*.test.ts', 'src/**/*.test.ts', '
 const ROOT_GROUPS = ['test/e2e/*.test.ts'];
 /** A test that takes longer hangs. */
 const TEST_TIMEOUT_MS = 240_000;
+/** So does a run: the runner has no limit for a file whose tests are over and whose children are not. */
+const RUN_TIMEOUT_MS = 40 * 60_000;
 
 process.exitCode = await runTests(process.argv.slice(2));
 
@@ -39,8 +41,12 @@ async function runTests(prefixes: readonly string[]): Promise<number> {
 async function runNode(args: readonly string[]): Promise<number> {
   const child = spawn(process.execPath, args, { stdio: 'inherit' });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+  const limit = setTimeout(() => {
+    process.stderr.write(`The tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes: ended.\n`);
+    child.kill('SIGTERM');
+  }, RUN_TIMEOUT_MS);
   return await new Promise<number>((resolve, reject) => {
     child.once('error', reject);
     child.once('exit', (code) => resolve(code ?? 1));
-  });
+  }).finally(() => clearTimeout(limit));
 }

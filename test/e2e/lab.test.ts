@@ -24,7 +24,11 @@ before(async () => {
   await fleet.install();
 });
 
+const holders = new Set<number>();
+
 after(async () => {
+  // After a failed test: a holder that lives keeps its pipes open, and this file from ending.
+  for (const holder of holders) if (isAlive(holder)) process.kill(holder, 'SIGKILL');
   await world[Symbol.asyncDispose]();
 });
 
@@ -221,6 +225,7 @@ async function holdWorld(): Promise<HeldWorld> {
     detached: true,
     stdio: ['pipe', 'pipe', 'inherit'],
   });
+  if (child.pid !== undefined) holders.add(child.pid);
   const [line] = (await once(createInterface(child.stdout), 'line')) as [string];
   const told = JSON.parse(line) as { folder: string; janitor: number; init: number };
   const namespaces = await worldNamespaces(told.folder, told.init);

@@ -15,7 +15,16 @@ export interface Traces {
 /** Everything on the machine that bears the name of the world in `folder`, or lives in a namespace of `namespaces`. */
 export async function findTraces(folder: string, namespaces: ReadonlySet<string>): Promise<Traces> {
   const name = basename(folder);
-  const cgroups = await execText(['find', '/sys/fs/cgroup', '-type', 'd', '-name', name]);
+  // Cgroups of a world that is ending vanish while find walks.
+  const cgroups = await execText([
+    'find',
+    '/sys/fs/cgroup',
+    '-ignore_readdir_race',
+    '-type',
+    'd',
+    '-name',
+    name,
+  ]);
   const mounts = await readFile('/proc/mounts', 'utf8');
   const netns = await execText(['sh', '-c', 'ip netns list; lsns --noheadings --output NS --type net']);
   return {
