@@ -24,6 +24,7 @@ here=${0%/*}
 . "$here/lib/secrets.sh"
 . "$here/lib/trial.sh"
 . "$here/lib/rollback.sh"
+. "$here/lib/recover.sh"
 
 KEEP_DEPLOYS=30
 
@@ -61,7 +62,9 @@ start_deploy() {
   mkdir -p "$RUN_ROOT"
   keep_ballast || die "There is no room for the state of a deploy in $STATE_ROOT."
   keep_profile || die "There is no room for the state of a deploy in $STATE_ROOT."
-  sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR"
+  boot_id >"$DIR/boot-id"
+  sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR/boot-id" "$DIR"
+  keep_recovery || log 'Nothing ends a deploy at boot here; the next status or deploy would.'
   trap state_line EXIT
   PREVIOUS=$(active)
   use_path
@@ -205,35 +208,11 @@ follow_log() {
   LOG_PART=$LOG_PART$line
 }
 
-recover() {
-  local folder
-  for folder in "$STATE_ROOT"/deploy/*/; do
-    load "$folder" || continue
-    ! is_orphan || recover_one
-  done
-  for folder in "$STATE_ROOT"/deploy/*/; do
-    load "$folder" || continue
-    while systemctl is-active --quiet "slipway-recover-$ID.service"; do pause; done
-    load_state
-    [ -z "$PHASE" ] || is_final || echo "slipway: $ID is still $PHASE" >&2
-  done
-}
-
 list_deploys() {
   local folder
   for folder in "$STATE_ROOT"/deploy/*/; do
     DIR=${folder%/}
     [ ! -s "$DIR/state.json" ] || state_line
-  done
-}
-
-# prune_deploys: the folders of old deploys go; names sort by time.
-prune_deploys() {
-  local folder count=0
-  for folder in "$STATE_ROOT"/deploy/*/; do count=$((count + 1)); done
-  for folder in "$STATE_ROOT"/deploy/*/; do
-    [ "$count" -gt "$KEEP_DEPLOYS" ] || return 0
-    ( load "$folder" && is_final && rm -rf "$folder" ) && count=$((count - 1))
   done
 }
 

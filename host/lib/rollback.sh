@@ -1,5 +1,5 @@
 # shellcheck shell=dash
-# The way back, and what resolves a deploy whose runner died. All of it needs the lock.
+# The way back, and what resolves one deploy whose runner died. All of it needs the lock.
 
 # roll_back REASON DETAIL: to the system that ran before the trial, by its path, never "one generation back".
 roll_back() {
@@ -128,33 +128,4 @@ deadman() {
   done
   load_state
   is_final || resolve
-}
-
-# resolve_others: whoever gets the lock next must not build on a trial that nobody finished.
-resolve_others() {
-  local folder
-  for folder in "$STATE_ROOT"/deploy/*/; do
-    [ "$folder" != "$DIR/" ] || continue
-    (
-      load "$folder" && [ -n "$PHASE" ] || exit 0
-      is_final || is_waiting || { use_path; resolve; }
-    )
-  done
-}
-
-# is_waiting: a runner that has not begun: alive, or being started at this moment.
-is_waiting() {
-  [ "$PHASE" = PREPARED ] || return 1
-  [ $(($(date +%s) - SINCE)) -lt 30 ] || ! is_gone "slipway-activate-$ID.service"
-}
-
-# is_orphan: not final, and nobody works on it.
-is_orphan() {
-  if [ -z "$PHASE" ] || is_final || is_waiting; then return 1; fi
-  is_gone "slipway-activate-$ID.service" "slipway-deadman-$ID.service" "slipway-recover-$ID.service"
-}
-
-# recover_one: in a unit of its own, so that it survives whoever asked.
-recover_one() {
-  in_unit "slipway-recover-$ID" activate.log -- /bin/sh "$DIR/activate.sh" deadman "$DIR" 2>/dev/null
 }

@@ -8,6 +8,7 @@ run_trial() {
   load_state
   ! is_final || exit 0
   resolve_others
+  sweep_roots
   await_switch_lock || refuse_wait lock-held 'nixos-rebuild or another switch-to-configuration is at work.'
   PREVIOUS=$(active)
   use_path

@@ -13,7 +13,7 @@ const FOLDER = '/var/lib/slipway/deploy';
 describe('a deploy that is disturbed', { concurrency: 3 }, () => {
   let scene: DeployScene;
   before(async () => {
-    scene = await openDeployScene(18);
+    scene = await openDeployScene(20);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
@@ -109,6 +109,26 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     await scene.assertRuns(host, old);
     assert.match(await scene.quarantined(host), new RegExp(next));
   });
+
+  for (const [phase, end, reason] of [
+    ['PREPARED', 'REFUSED', 'interrupted'],
+    ['TRIAL', 'ROLLED_BACK', 'rebooted-in-trial'],
+  ] as const) {
+    test(`a host that lost its client and its power in ${phase} ends the deploy when it boots`, async () => {
+      const { host, old } = scene.takeHost();
+      const next = await scene.build(host, 'v2');
+      if (phase === 'PREPARED')
+        await host.shell(`mkdir -p /run/nixos
+          systemd-run -q --collect --unit=lab-rebuild flock /run/nixos/switch-to-configuration.lock sleep 60`);
+      const deploy = scene.start(host, next, { health: { stable: 30, timeout: 60 } });
+      await scene.waitForPhase(host, phase);
+      deploy.kill('SIGKILL');
+      await host.powerCut();
+      const state = await scene.waitForPhase(host, 'ROLLED_BACK', 'REFUSED');
+      assert.deepEqual([state.phase, state.reason], [end, reason]);
+      await scene.assertRuns(host, old);
+    });
+  }
 
   test('a power cut while committing leaves profile and boot default on the same system', async () => {
     const { host, old } = scene.takeHost();
