@@ -1,36 +1,49 @@
-// A process of cache-server-main.ts, as bench/cache.ts uses it.
-import { fork } from 'node:child_process';
+// The servers that the benches measure, each in a process of its own: `slipway serve` as it is, and bare node:http.
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFileSync } from 'node:fs';
+import { mkdir } from 'node:fs/promises';
+import path from 'node:path';
+
+const MAIN = path.join(import.meta.dirname, '../src/cli/main.ts');
+const BARE = path.join(import.meta.dirname, 'bare-server-main.ts');
 
 export interface ServerChild extends AsyncDisposable {
   readonly url: string;
+  /** May write to the cache `main`, which everybody may read. */
   readonly token: string;
   readonly pid: number;
-  /** CPU time in ms and memory in bytes until now. */
+  /** CPU time in ms and memory in bytes until now, as the kernel counts them. */
   usage(): Promise<{ readonly cpuMs: number; readonly rssBytes: number }>;
 }
 
-interface Ready {
-  readonly url: string;
-  readonly token: string;
+/** `slipway`: a server over the data folder `argument`. `bare`: one that answers all requests with `argument`. */
+export async function startServer(kind: 'slipway' | 'bare', argument: string): Promise<ServerChild> {
+  if (kind === 'bare') return serverOf(...(await start([BARE, argument])), '');
+  await mkdir(argument, { recursive: true, mode: 0o700 });
+  const flags = ['--data', argument, '--listen', '127.0.0.1:0', '--public-cache', '--json'];
+  const [child, url] = await start([MAIN, 'serve', ...flags]);
+  return serverOf(child, url, readFileSync(path.join(argument, 'keys', 'admin.token'), 'utf8').trim());
 }
 
-export async function startServer(kind: 'slipway' | 'bare', argument: string): Promise<ServerChild> {
-  const child = fork(new URL('cache-server-main.ts', import.meta.url), [kind, argument]);
-  const [ready] = (await once(child, 'message')) as [Ready];
+async function start(argv: readonly string[]): Promise<[ChildProcess, string]> {
+  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  child.stdout.resume();
+  const { publicUrl } = JSON.parse(line.toString().split('\n')[0] ?? '') as { publicUrl: string };
+  return [child, publicUrl];
+}
+
+function serverOf(child: ChildProcess, url: string, token: string): ServerChild {
+  const pid = child.pid ?? 0;
   return {
-    url: ready.url,
-    token: ready.token,
-    pid: child.pid ?? 0,
-    usage: async () => {
-      child.send('usage');
-      const [usage] = (await once(child, 'message')) as [{ cpuMs: number; rssBytes: number }];
-      return usage;
-    },
+    url,
+    token,
+    pid,
+    usage: async () => await Promise.resolve({ cpuMs: cpuOf(pid), rssBytes: rssOf(pid) }),
     [Symbol.asyncDispose]: async () => {
       const ended = once(child, 'exit');
-      child.disconnect();
+      child.kill('SIGTERM');
       await ended;
     },
   };
@@ -52,4 +65,9 @@ export function cpuOf(pid: number): number {
     .replace(/^.*\) /, '')
     .split(' ');
   return (Number(fields[11]) + Number(fields[12])) * TICK_MS;
+}
+
+function rssOf(pid: number): number {
+  const text = readFileSync(`/proc/${pid}/status`, 'utf8');
+  return Number(/^VmRSS:\s+(\d+)/m.exec(text)?.[1]) * 1024;
 }

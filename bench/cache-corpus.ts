@@ -92,11 +92,12 @@ export async function makeCorpus(directory: string, full: boolean): Promise<Corp
     sources: [[site, NEXT_RELEASE[suite] ?? 'sid']],
     packages: next,
   });
+  const nars = path.join(directory, full ? 'full' : 'small'); // what a path references depends on what else there is
   const corpus = {
-    base: await makePaths(directory, 'base', base),
-    rebuild: await makePaths(directory, 'rebuild', base),
-    security: await makePaths(directory, 'security', fixed),
-    upgrade: await makePaths(directory, 'upgrade', upgraded),
+    base: await makePaths(nars, 'base', base),
+    rebuild: await makePaths(nars, 'rebuild', base),
+    security: await makePaths(nars, 'security', fixed),
+    upgrade: await makePaths(nars, 'upgrade', upgraded),
   };
   writeFileSync(`${index}.new`, JSON.stringify(corpus));
   renameSync(`${index}.new`, index);
@@ -207,7 +208,7 @@ async function makePaths(
     'usr/bin/patchelf',
   );
   const names = new Map(packages.map((one) => [one.name, storePathOf(variant, one)]));
-  const folder = path.join(directory, `nars-${variant}`);
+  const folder = path.join(directory, variant);
   mkdirSync(folder, { recursive: true });
   const paths: CorpusPath[] = [];
   for (const one of packages) {

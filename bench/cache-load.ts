@@ -3,9 +3,14 @@ import { connect } from 'node:net';
 
 export interface Load {
   readonly origin: string;
+  /** Asked for in turns, each connection from a place of its own. */
   readonly paths: readonly string[];
   readonly requests: number;
   readonly connections: number;
+  /** All connections together; without it they ask again as soon as they are answered. */
+  readonly perSecond?: number;
+  /** Hears how long each answer took, in ms, from when it should have been asked for. */
+  readonly onAnswer?: (ms: number) => void;
 }
 
 /** Resolves to the milliseconds that all requests took. Every answer must have the expected status and a length. */
@@ -24,16 +29,26 @@ interface Share {
   readonly status: number;
 }
 
-async function runConnection({ origin, paths }: Load, { n, each, status }: Share): Promise<void> {
+async function runConnection(load: Load, { n, each, status }: Share): Promise<void> {
+  const { origin, paths, connections, perSecond, onAnswer } = load;
   const { hostname, port, host } = new URL(origin);
-  const requests = paths.map((path) => Buffer.from(`GET ${path} HTTP/1.1\r\nHost: ${host}\r\n\r\n`));
+  const request = (done: number): string =>
+    `GET ${paths[(n * each + done) % paths.length] ?? ''} HTTP/1.1\r\nHost: ${host}\r\n\r\n`;
+  const pause = perSecond === undefined ? 0 : (1000 * connections) / perSecond;
+  const begun = performance.now() + (pause * n) / connections;
   const first = `HTTP/1.1 ${status} `;
   await new Promise<void>((resolve, reject) => {
     const socket = connect(Number(port), hostname);
     socket.setNoDelay(true);
     let done = 0;
     let held = Buffer.alloc(0);
-    const ask = (): void => void socket.write(requests[(n * each + done) % requests.length] ?? '');
+    let due = 0; // when the request that is under way should have been sent
+    const ask = (): void => {
+      const now = performance.now();
+      due = pause === 0 ? now : begun + done * pause;
+      if (due - now > 1) setTimeout(() => socket.write(request(done)), due - now);
+      else socket.write(request(done));
+    };
     socket.on('connect', ask);
     socket.on('error', reject);
     socket.on('data', (bytes) => {
@@ -46,6 +61,7 @@ async function runConnection({ origin, paths }: Load, { n, each, status }: Share
         return void socket.destroy(new Error(head.split('\r\n')[0]));
       if (held.length < end + 4 + length) return;
       held = Buffer.alloc(0);
+      onAnswer?.(performance.now() - due);
       if (++done < each) return ask();
       socket.end();
       resolve();

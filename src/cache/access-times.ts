@@ -9,9 +9,15 @@ export class AccessTimes implements AsyncDisposable {
   readonly #database: Database;
   #touched = new Map<string, { readonly cacheId: number; readonly hash: string; readonly at: number }>();
   #timer: NodeJS.Timeout | undefined;
+  #round = 0;
 
   constructor(database: Database) {
     this.#database = database;
+  }
+
+  /** Changes with each flush: what was touched in this round need not be touched again. */
+  get round(): number {
+    return this.#round;
   }
 
   touch(cacheId: number, hash: string): void {
@@ -23,6 +29,7 @@ export class AccessTimes implements AsyncDisposable {
   async flush(): Promise<void> {
     clearTimeout(this.#timer);
     this.#timer = undefined;
+    this.#round++;
     const touched = this.#touched;
     this.#touched = new Map();
     if (touched.size === 0) return;

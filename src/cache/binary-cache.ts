@@ -90,7 +90,10 @@ export class BinaryCache implements AsyncDisposable {
     const known = this.#narInfos.findKnown(cache, hash);
     if (known === undefined || known === 'absent') return known;
     if (known.tombstoned) return undefined;
-    this.#access.touch(cache.id, hash);
+    if (known.notedIn !== this.#access.round) {
+      known.notedIn = this.#access.round;
+      this.#access.touch(cache.id, hash);
+    }
     return known;
   }
 

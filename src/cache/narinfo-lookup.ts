@@ -18,6 +18,8 @@ export interface RenderedNarInfo {
   readonly etag: string;
   /** Garbage collection is about to remove the path; whoever is told of it must rescue it first. */
   readonly tombstoned: boolean;
+  /** The round of access-times.ts in which a use of it was noted last. */
+  notedIn: number;
 }
 
 export class NarInfoLookup {
@@ -93,6 +95,6 @@ export class NarInfoLookup {
     if (row === undefined) return undefined;
     const body = Buffer.from(row.narinfo);
     const etag = `"${hash}-${crc32(body).toString(16)}"`;
-    return { body, text: row.narinfo, etag, tombstoned: row.tombstoned_at !== null };
+    return { body, text: row.narinfo, etag, tombstoned: row.tombstoned_at !== null, notedIn: -1 };
   }
 }

@@ -11,6 +11,7 @@ import { readFromCache } from './cache-read.ts';
 import { parseCacheUrl } from './cache-route.ts';
 import { writeToCache } from './cache-write.ts';
 import { sendKnownNarInfo } from './known-narinfo.ts';
+import type { CacheHandler } from './server.ts';
 
 export interface CacheHandlerOptions {
   readonly cache: BinaryCache;
@@ -29,12 +30,9 @@ const MAX_NAR_SIZE = 256 * 2 ** 30;
  * Answers requests below `/{cache}/` and says true; says false, touching nothing, for URLs that are not a cache's.
  * Attach the same listener to 'request' and to 'checkContinue': uploads are then refused before their body is sent.
  */
-export function createCacheHandler(
-  options: CacheHandlerOptions,
-): (request: IncomingMessage, response: ServerResponse) => Promise<boolean> {
+export function createCacheHandler(options: CacheHandlerOptions): CacheHandler {
   const maxNarSize = options.maxNarSize ?? MAX_NAR_SIZE;
-  return async (request, response) => {
-    if (sendKnownNarInfo(options.cache, request, response)) return true;
+  const answer = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
     const atticUrl = parseAtticUrl(request.url ?? '');
     if (atticUrl !== undefined) {
       await handleAttic({ ...options, maxNarSize }, atticUrl, { request, response });
@@ -60,6 +58,8 @@ export function createCacheHandler(
     }
     return true;
   };
+  return (request, response) =>
+    sendKnownNarInfo(options.cache, request, response) || answer(request, response);
 }
 
 function methodOf(request: IncomingMessage): 'GET' | 'HEAD' | 'PUT' {

@@ -7,9 +7,6 @@ import type { CacheHandler } from './server.ts';
 /** Seconds: from a narinfo out of memory to a NAR of gigabytes. */
 const DURATION_BOUNDS = [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.1, 0.5, 2.5, 10, 60, 300];
 
-const IN = { direction: 'in' };
-const OUT = { direction: 'out' };
-
 export class RequestMetrics {
   readonly #requests = new Counter(
     'slipway_cache_requests_total',
@@ -25,7 +22,11 @@ export class RequestMetrics {
     DURATION_BOUNDS,
   );
 
-  readonly #counted = new WeakMap<Socket, { readonly read: number; readonly written: number }>();
+  readonly #in = this.#bytes.at({ direction: 'in' });
+  readonly #out = this.#bytes.at({ direction: 'out' });
+  readonly #moved = new WeakMap<Socket, { read: number; written: number }>();
+  /** By kind, method and outcome: nearly all requests are of a few sorts. */
+  readonly #sorts = new Map<string, Sort>();
 
   get metrics(): readonly Metric[] {
     return [this.#requests, this.#bytes, this.#seconds];
@@ -33,26 +34,60 @@ export class RequestMetrics {
 
   /** The handler, counted. */
   metered(handler: CacheHandler): CacheHandler {
-    return async (request, response) => {
+    return (request, response) => {
       const start = performance.now();
       const { socket } = request;
-      if (!(await handler(request, response))) return false;
-      const kind = kindOf(request.url ?? '');
-      this.#requests.add({ kind, method: methodOf(request), outcome: outcomeOf(request, response) });
-      this.#countBytes(socket);
-      this.#seconds.observe({ kind }, (performance.now() - start) / 1000);
-      return true;
+      const known = handler(request, response);
+      if (known === false) return false;
+      if (known === true) {
+        this.#count({ kind: 'narinfo', start }, request, response);
+        this.#countBytes(socket);
+        return true;
+      }
+      return known.then((answered) => {
+        if (!answered) return false;
+        this.#count({ kind: kindOf(request.url ?? ''), start }, request, response);
+        this.#countBytes(socket);
+        return true;
+      });
     };
+  }
+
+  #count(
+    { kind, start }: { readonly kind: string; readonly start: number },
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): void {
+    const method = methodOf(request);
+    const outcome = outcomeOf(request, response);
+    const name = `${kind} ${method} ${outcome}`;
+    let sort = this.#sorts.get(name);
+    if (sort === undefined) {
+      sort = { requests: this.#requests.at({ kind, method, outcome }), observe: this.#seconds.at({ kind }) };
+      this.#sorts.set(name, sort);
+    }
+    sort.requests.value++;
+    sort.observe((performance.now() - start) / 1000);
   }
 
   /** What a connection moved since the request before: the first bytes of a body come with the headers. */
   #countBytes(socket: Socket): void {
-    const before = this.#counted.get(socket) ?? { read: 0, written: 0 };
-    const now = { read: socket.bytesRead, written: socket.bytesWritten };
-    this.#counted.set(socket, now);
-    this.#bytes.add(IN, now.read - before.read);
-    this.#bytes.add(OUT, now.written - before.written);
+    let moved = this.#moved.get(socket);
+    if (moved === undefined) {
+      moved = { read: 0, written: 0 };
+      this.#moved.set(socket, moved);
+    }
+    const { bytesRead, bytesWritten } = socket;
+    this.#in.value += bytesRead - moved.read;
+    this.#out.value += bytesWritten - moved.written;
+    moved.read = bytesRead;
+    moved.written = bytesWritten;
   }
+}
+
+interface Sort {
+  readonly requests: { value: number };
+  readonly observe: (seconds: number) => void;
 }
 
 function kindOf(url: string): string {

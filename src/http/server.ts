@@ -8,8 +8,11 @@ import { SlipwayError, messageOf } from '../util/errors.ts';
 import { formatListenUrl, type ListenAddress } from './listen-address.ts';
 import type { AppBindings } from './peer.ts';
 
-/** Answers a request of the cache's data plane; false when the URL is not one of a cache. */
-export type CacheHandler = (request: IncomingMessage, response: ServerResponse) => Promise<boolean>;
+/**
+ * Answers a request of the cache's data plane; false when the URL is not one of a cache. Without a promise, a narinfo
+ * that memory knew has been answered: that is most of all requests, and a promise for each would cost.
+ */
+export type CacheHandler = (request: IncomingMessage, response: ServerResponse) => Promise<boolean> | boolean;
 
 export interface ServerOptions {
   readonly listen: readonly ListenAddress[];
@@ -77,14 +80,24 @@ function newRequestHandler(
     return options.app.fetch(request, { peer });
   });
   return (request, response) => {
-    answer(request, response).catch((error: unknown) => {
+    const fail = (error: unknown): void => {
       options.onError(error);
       response.destroy();
-    });
+    };
+    try {
+      const answered = options.cache?.(request, response) ?? false;
+      if (answered !== true) answer(answered, request, response).catch(fail);
+    } catch (error) {
+      fail(error);
+    }
   };
 
-  async function answer(request: IncomingMessage, response: ServerResponse): Promise<void> {
-    if (options.cache && (await options.cache(request, response))) return;
+  async function answer(
+    answered: Promise<boolean> | boolean,
+    request: IncomingMessage,
+    response: ServerResponse,
+  ): Promise<void> {
+    if (await answered) return;
     if (request.headers.expect !== undefined) response.writeContinue();
     request.socket.setTimeout(API_IDLE_MS);
     if (request.headers.expect !== undefined) response.writeContinue();

@@ -29,15 +29,28 @@ export class Counter implements Metric {
   }
 
   add(labels: Labels, value = 1): void {
+    this.at(labels).value += value;
+  }
+
+  /** The number itself, for those who count often. */
+  at(labels: Labels): { value: number } {
     const key = keyOf(labels);
-    const entry = this.#values.get(key);
-    if (entry) entry.value += value;
-    else this.#values.set(key, { labels, value });
+    const known = this.#values.get(key);
+    if (known) return known;
+    const entry = { labels, value: 0 };
+    this.#values.set(key, entry);
+    return entry;
   }
 
   samples(): Iterable<Sample> {
     return this.#values.values();
   }
+}
+
+interface Series {
+  readonly labels: Labels;
+  readonly counts: number[];
+  sum: number;
 }
 
 /** How long or how large: counts by upper bounds. */
@@ -46,7 +59,7 @@ export class Histogram implements Metric {
   readonly name: string;
   readonly help: string;
   readonly #bounds: readonly number[];
-  readonly #series = new Map<string, { readonly labels: Labels; readonly counts: number[]; sum: number }>();
+  readonly #series = new Map<string, Series>();
 
   /** `bounds` ascend; everything above the last one counts as `+Inf`. */
   constructor(name: string, help: string, bounds: readonly number[]) {
@@ -56,16 +69,23 @@ export class Histogram implements Metric {
   }
 
   observe(labels: Labels, value: number): void {
+    this.at(labels)(value);
+  }
+
+  /** What observes for these labels, for those who do so often. */
+  at(labels: Labels): (value: number) => void {
     const key = keyOf(labels);
-    const known = this.#series.get(key);
-    const series = known ?? {
-      labels,
-      counts: Array.from({ length: this.#bounds.length + 1 }, () => 0),
-      sum: 0,
-    };
-    if (known === undefined) this.#series.set(key, series);
-    const found = this.#bounds.findIndex((bound) => value <= bound);
-    const bucket = found === -1 ? this.#bounds.length : found;
+    let series = this.#series.get(key);
+    if (series === undefined) {
+      series = { labels, counts: Array.from({ length: this.#bounds.length + 1 }, () => 0), sum: 0 };
+      this.#series.set(key, series);
+    }
+    return this.#observe.bind(this, series);
+  }
+
+  #observe(series: Series, value: number): void {
+    let bucket = 0;
+    while (bucket < this.#bounds.length && value > (this.#bounds[bucket] ?? 0)) bucket++;
     series.counts[bucket] = (series.counts[bucket] ?? 0) + 1;
     series.sum += value;
   }

@@ -62,7 +62,9 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
     server.on(event, (request, response) => {
       const { method = '', url = '' } = request;
       response.once('close', () => requests.push({ method, url, status: response.statusCode }));
-      void handler(request, response).then((known) => known || response.writeHead(404).end());
+      void Promise.resolve(handler(request, response)).then(
+        (known) => known || response.writeHead(404).end(),
+      );
     });
   const port = await listen(server);
   return {
