@@ -22,6 +22,7 @@ here=${0%/*}
 . "$here/lib/profile.sh"
 . "$here/lib/checks.sh"
 . "$here/lib/secrets.sh"
+. "$here/lib/hooks.sh"
 . "$here/lib/trial.sh"
 . "$here/lib/rollback.sh"
 . "$here/lib/recover.sh"
@@ -41,6 +42,7 @@ main() {
   list) list_deploys </dev/null ;;
   recover) recover </dev/null ;;
   switch) run_switch "$@" ;;
+  hook) run_hook "$@" ;;
   start | run | confirm | reject | status | deadman | check)
     load "$folder" || die "No deploy in ${folder:-(no folder given)}."
     shift
@@ -63,7 +65,7 @@ start_deploy() {
   keep_ballast || die "There is no room for the state of a deploy in $STATE_ROOT."
   keep_profile || die "There is no room for the state of a deploy in $STATE_ROOT."
   boot_id >"$DIR/boot-id"
-  sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR/boot-id" "$DIR"
+  sync_path "$DIR/activate.sh" "$DIR/intent.json" "$DIR/checks" "$DIR/hooks" "$DIR/boot-id" "$DIR"
   keep_recovery || log 'Nothing ends a deploy at boot here; the next status or deploy would.'
   trap state_line EXIT
   PREVIOUS=$(active)
@@ -111,7 +113,7 @@ find_profile_refusal() {
 launch() {
   local longest
   longest=$((LOCK_TIMEOUT * 3 + ACTIVATION_TIMEOUT + HEALTH_TIMEOUT * 2 + CONFIRM_TIMEOUT))
-  longest=$((longest + COMMIT_TIMEOUT * 2 + ROLLBACK_TIMEOUT * 2 + 60))
+  longest=$((longest + COMMIT_TIMEOUT * 2 + ROLLBACK_TIMEOUT * 2 + HOOK_TIMEOUT + 60))
   in_unit "slipway-deadman-$ID" activate.log --on-active="${longest}s" --timer-property=AccuracySec=1s \
     -- /bin/sh "$DIR/activate.sh" deadman "$DIR" >>"$DIR/activate.log" 2>&1 &&
     in_unit "slipway-activate-$ID" activate.log -p "OnFailure=slipway-deadman-$ID.service" -p TimeoutStopSec=5 \
@@ -179,13 +181,14 @@ status_deploy() {
     follow_log
     follow_events
     load_state
-    ! is_final || break
+    ! is_final || ! hooks_are_over "$quiet" || break
     quiet=$((quiet + 1))
     # Every 5 s a sign of life: it finds a client that is gone (a write fails), and a runner that is.
     [ $((quiet % 50)) -ne 0 ] || { echo alive || exit 1; ! is_orphan || recover_one; }
     pause
   done
   follow_log
+  follow_hooks
   echo "state $(state_line)"
 }
 

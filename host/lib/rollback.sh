@@ -84,7 +84,7 @@ revert_profile() {
 #   else                       activate the old system                  -> ROLLED_BACK | ROLLBACK_FAILED
 resolve() {
   log "resolving a deploy that was interrupted in $PHASE"
-  systemctl stop "slipway-switch-$ID-*.service" 2>/dev/null
+  systemctl stop "slipway-switch-$ID-*.service" "slipway-hook-$ID-*.service" 2>/dev/null
   case $PHASE in
   PREPARED | ARMED) set_phase REFUSED interrupted 'The runner died before anything changed.' ;;
   COMMITTING) resolve_commit ;;
@@ -92,6 +92,7 @@ resolve() {
   esac
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
   rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
+  ! is_final || after_hooks
 }
 
 resolve_commit() {

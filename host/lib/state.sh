@@ -41,7 +41,7 @@ json_fields() {
 load() {
   DIR=${1%/}
   ID=${DIR##*/}
-  ORIGIN='' TOPLEVEL='' TOKEN_HASH='' TARGET_GENERATION=0
+  ORIGIN='' TOPLEVEL='' TOKEN_HASH='' TARGET_GENERATION=0 HOST_NAME='' RELEASE='' HOOK_TIMEOUT=0
   OPERATION=trial AUTO_ROLLBACK=yes ASKED_PROFILE='' RUN_AS=root
   LOCK_TIMEOUT=120 ACTIVATION_TIMEOUT=240 HEALTH_TIMEOUT=120 HEALTH_STABLE=5
   CONFIRM_TIMEOUT=30 COMMIT_TIMEOUT=120 ROLLBACK_TIMEOUT=240
@@ -61,6 +61,9 @@ intent_field() {
   case $1 in
   toplevel) TOPLEVEL=$2 ;;
   origin) ORIGIN=$2 ;;
+  host) HOST_NAME=$2 ;;
+  release) RELEASE=$2 ;;
+  hookTimeout) HOOK_TIMEOUT=$(number "$2" 0) ;;
   tokenHash) TOKEN_HASH=$2 ;;
   generation) TARGET_GENERATION=$(number "$2" 0) ;;
   operation) OPERATION=$2 ;;

@@ -12,8 +12,9 @@ run_trial() {
   await_switch_lock || refuse_wait lock-held 'nixos-rebuild or another switch-to-configuration is at work.'
   PREVIOUS=$(active)
   use_path
-  take_baseline
   guard
+  run_before_hooks
+  take_baseline
   [ "$OPERATION" != boot ] || stage_boot
   deadman_is_armed || refuse not-armed 'The dead-man timer could not be set.'
   set_phase ARMED || refuse disk-full "The state in $STATE_ROOT cannot be written."
@@ -23,6 +24,17 @@ run_trial() {
   await_confirmation
   [ "$OPERATION" != test ] || keep test 'Running, but not permanent: the next boot brings the old system.'
   commit
+}
+
+# run_before_hooks: they may take long, and somebody may have switched meanwhile.
+run_before_hooks() {
+  [ -s "$DIR/hooks" ] || return 0
+  GIVES_WAY=yes
+  before_hooks || refuse_wait hook-failed "$HOOK_FAILURE"
+  GIVES_WAY=''
+  await_switch_lock || refuse_wait lock-held 'nixos-rebuild or another switch-to-configuration is at work.'
+  PREVIOUS=$(active)
+  use_path
 }
 
 # refuse REASON DETAIL: only while nothing has changed.
@@ -42,8 +54,9 @@ finish() {
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
   rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
   load_state
-  is_final # a final state that could not be written is for the dead-man to repeat
-  exit
+  is_final || exit 1 # a final state that could not be written is for the dead-man to repeat
+  after_hooks
+  exit 0
 }
 
 await_switch_lock() {
@@ -106,20 +119,28 @@ switch() {
 }
 
 switch_once() {
-  local unit result looks=0
   SWITCHES=$((${SWITCHES:-0} + 1))
-  unit=slipway-switch-$ID-$$-$SWITCHES result=$RUN_ROOT/$ID-$$-$SWITCHES
-  in_unit "$unit" "$4" -p "RuntimeMaxSec=$3" -p TimeoutStopSec=5 \
-    -E NIXOS_INSTALL_BOOTLOADER=0 -- /bin/sh "$DIR/activate.sh" switch "$DIR" "$1" "$2" "$result" ||
-    log "$unit could not be started"
+  run_unit "slipway-switch-$ID-$$-$SWITCHES" "$3" "$4" switch "$DIR" "$1" "$2"
+  SWITCH_EXIT=$UNIT_EXIT
+}
+
+# run_unit UNIT SECONDS LOG COMMAND…: `activate.sh COMMAND… RESULT` in a unit, waited for. Sets UNIT_EXIT to what it
+# wrote to RESULT; -1 when it did not end in time, or, with GIVES_WAY, when a driver rejected the trial.
+run_unit() {
+  local unit=$1 seconds=$2 out=$3 result=$RUN_ROOT/$1 looks=0
+  shift 3
+  rm -f "$result"
+  in_unit "$unit" "$out" -p "RuntimeMaxSec=$seconds" -p TimeoutStopSec=5 \
+    -E NIXOS_INSTALL_BOOTLOADER=0 -- /bin/sh "$DIR/activate.sh" "$@" "$result" || log "$unit could not be started"
   until [ -s "$result" ]; do
     looks=$((looks + 1))
     # Once a second: is it still there? A unit that was killed leaves no result.
     if [ $((looks % 10)) = 0 ] && is_gone "$unit" && [ ! -s "$result" ]; then break; fi
+    if [ -n "${GIVES_WAY:-}" ] && [ -e "$DIR/reject" ]; then break; fi
     pause
   done
-  SWITCH_EXIT=-1
-  if [ -s "$result" ]; then read -r SWITCH_EXIT <"$result"; else systemctl stop "$unit" 2>/dev/null; fi
+  UNIT_EXIT=-1
+  if [ -s "$result" ]; then read -r UNIT_EXIT <"$result"; else systemctl stop "$unit" 2>/dev/null; fi
   rm -f "$result"
 }
 

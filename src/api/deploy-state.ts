@@ -1,7 +1,7 @@
 // The files of one deploy on its host: what host/activate.sh reads and writes, and what its drivers read.
 // Folder /var/lib/slipway/deploy/<id>/: intent.json (written once by the driver), state.json (written by the runner
 // only: temporary file, fsync, rename), checks (one health check a line), events.ndjson (every state there was),
-// activate.log, rollback.log, baseline/ (what was broken before). Both JSON files are flat, hold one key a line and
+// activate.log, rollback.log, baseline/ (what was broken before), hooks (one a line) and hooks.ndjson (their exits). Both JSON files are flat, hold one key a line and
 // need no escapes, so that POSIX sh can read and write them.
 import * as z from 'zod/mini';
 import { storePathText } from './manifest.ts';
@@ -68,6 +68,8 @@ export const deployIntent = z.strictObject({
   confirmTimeout: seconds,
   commitTimeout: seconds,
   rollbackTimeout: seconds,
+  /** What all hooks on the host may take together. */
+  hookTimeout: z._default(z.int().check(z.minimum(0)), 0),
   createdAt: z.iso.datetime(),
 });
 

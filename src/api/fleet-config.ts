@@ -1,6 +1,7 @@
 // The `slipway` output of a user's flake: which hosts there are and how they want to be treated.
 // Pure data, read with `nix eval --json .#slipway`; every key has a default, an absent output is `{}`.
 import * as z from 'zod/mini';
+import { fleetHooks, hostHooks } from './deploy-hooks.ts';
 
 /** A host name as Nix attribute and as DNS label; the strict set keeps names safe in paths, units and refs. */
 export const hostName = z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'not a host name'));
@@ -43,6 +44,7 @@ export const hostConfig = z.strictObject({
   /** The host's ssh public keys: recipients of its secrets, and what its sshd must show. */
   publicKey: z.optional(z.union([z.string(), z.array(z.string())])),
   health: z.prefault(healthConfig, {}),
+  hooks: z.prefault(hostHooks, {}),
 });
 
 export const fleetConfig = z.strictObject({
@@ -63,6 +65,13 @@ export const fleetConfig = z.strictObject({
       branch: z._default(z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9._/-]*$/)), 'release'),
       /** `detached`: the source is no parent of a release, so a clone of the branch holds no editor's ciphertext. */
       history: z._default(z.enum(['merged', 'detached']), 'merged'),
+    }),
+    {},
+  ),
+  deploy: z.prefault(
+    z.strictObject({
+      /** On the controller once a rollout; with `on = "host"` on each host. */
+      hooks: z.prefault(fleetHooks, {}),
     }),
     {},
   ),

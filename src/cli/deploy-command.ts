@@ -1,12 +1,14 @@
 // `slipway deploy`: builds (or takes) toplevels and tries them on hosts over ssh; permanent only when proven.
 import { createHash } from 'node:crypto';
 import type { Command } from 'commander';
+import { NO_HOOKS } from '../api/deploy-hooks.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import type { DeployOutcome } from '../deploy/deploy-outcome.ts';
 import { deployToHost } from '../deploy/deploy-to-host.ts';
 import { type Preflight, readPreflight } from '../deploy/preflight.ts';
 import { copyClosure } from '../effects/copy-closure.ts';
 import { planRollout } from '../deploy/rollout-plan.ts';
+import { withRolloutHooks } from '../deploy/rollout-hooks.ts';
 import { type RolloutHost, runRollout } from '../deploy/run-rollout.ts';
 import { takeBack } from '../deploy/take-back.ts';
 import { deployError } from '../deploy/deploy-outcome.ts';
@@ -52,8 +54,18 @@ async function deploy(names: readonly string[], options: DeployOptions, io: CliI
   const hosts = waves.map((wave) =>
     wave.map((node) => rolloutHost(node, machines.get(node) ?? [], { options, io, emit })),
   );
-  const outcomes = await runRollout(hosts, policy, io.signal);
-  reportOutcomes(io, outcomes, { json, ms: performance.now() - started });
+  const hooks = options.hooks ? (jobs[0]?.chosen.fleetHooks ?? NO_HOOKS) : NO_HOOKS;
+  const onLine = (line: string): void => emit({ kind: 'log', stage: 'deploy', line });
+  const everyone = [...machines.keys()];
+  const ended = await withRolloutHooks(
+    { hooks, hosts: everyone, onLine, signal: io.signal },
+    async () => await runRollout(hosts, policy, io.signal),
+  );
+  reportOutcomes(io, ended.outcomes, {
+    json,
+    ms: performance.now() - started,
+    failedHooks: ended.failedHooks,
+  });
 }
 
 /** The seed is what is deployed: the same rollout, begun again, begins with the same hosts. */

@@ -1,4 +1,5 @@
 // What `slipway deploy` has to do on each host: the chosen hosts, their toplevels built or taken, and how to try them.
+import { NO_HOOKS } from '../api/deploy-hooks.ts';
 import { storePathText } from '../api/manifest.ts';
 import type { DeployRequest } from '../deploy/deploy-request.ts';
 import { isSystemProfile } from '../deploy/plan-from-deploy-rs.ts';
@@ -56,6 +57,7 @@ function commonRequest(chosen: ChosenHost, options: DeployOptions): Omit<DeployR
   return {
     release: chosen.flake ?? 'by-hand',
     health: chosen.health,
+    hooks: options.hooks ? chosen.hooks : NO_HOOKS,
     timeouts: {
       ...(confirm !== undefined && { confirm }),
       ...(activation !== undefined && { activation }),

@@ -18,6 +18,7 @@ export interface DeployOptions extends HostOptions {
   readonly confirm: boolean;
   readonly magic: boolean;
   readonly substitute?: boolean;
+  readonly hooks: boolean;
   readonly concurrency: string;
   readonly waves?: string;
   readonly canary?: string;
@@ -57,6 +58,7 @@ function addOneOptions(command: Command): Command {
     .option('--force', 'also a quarantined system, or one made for another host name')
     .option('--no-magic', 'do not ask for the confirmation over a fresh connection')
     .option('--no-confirm', 'the same')
+    .option('--no-hooks', 'run none of the hooks')
     .option('--substitute', 'let the hosts fetch from their own caches what these have')
     .option('--remote-build', 'build on the host')
     .option('--confirm-timeout <seconds>', 'how long the host waits for the confirmation (default: 30)')

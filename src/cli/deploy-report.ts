@@ -1,7 +1,9 @@
 // How deploy commands tell their story: a line for each step of each host while it goes, a table or JSON at the end.
 import type { EmitRunEvent, RunEventBody } from '../api/run-events.ts';
-import { deployError, type DeployOutcome } from '../deploy/deploy-outcome.ts';
-import { exitCode } from '../util/errors.ts';
+import type { HookResult } from '../api/deploy-hooks.ts';
+import { describeHook } from '../deploy/controller-hooks.ts';
+import { deployError, type DeployOutcome, hookError } from '../deploy/deploy-outcome.ts';
+import { exitCode, SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { failureJson, reportFailure } from './failure.ts';
 import { formatDuration, makeStyle, stripControl } from './style.ts';
@@ -21,23 +23,44 @@ export function showProgress(io: CliIo, json: boolean): EmitRunEvent {
   };
 }
 
-/** Prints how it ended and sets the exit code: that of the first host that did not end well. */
-export function reportOutcomes(
-  io: CliIo,
-  outcomes: readonly DeployOutcome[],
-  options: { readonly json: boolean; readonly ms: number },
-): void {
+export interface ReportOptions {
+  readonly json: boolean;
+  readonly ms: number;
+  /** Of the whole rollout, after its end. */
+  readonly failedHooks?: readonly HookResult[];
+}
+
+/**
+ * Prints how it ended and sets the exit code: that of the first host that did not end well, else 17 when a hook failed
+ * after a deploy.
+ */
+export function reportOutcomes(io: CliIo, outcomes: readonly DeployOutcome[], options: ReportOptions): void {
   const failures = outcomes.map(deployError).filter((error) => error !== undefined);
   if (options.json) {
     const hosts = outcomes.map(outcomeJson);
-    io.stdout(`${JSON.stringify({ ok: failures.length === 0, ms: Math.round(options.ms), hosts })}\n`);
+    const { ms, failedHooks = [] } = options;
+    const hooks = failedHooks.length === 0 ? {} : { failedHooks };
+    io.stdout(`${JSON.stringify({ ok: failures.length === 0, ms: Math.round(ms), hosts, ...hooks })}\n`);
   } else {
     for (const failure of failures) reportFailure(io, failure, false);
     for (const outcome of outcomes)
       if (deployError(outcome) === undefined) io.stdout(successLine(io, outcome));
   }
-  const [first] = failures;
+  const warnings = hookWarnings(outcomes, options.failedHooks);
+  if (!options.json) for (const warning of warnings) reportFailure(io, warning, false);
+  const [first] = [...failures, ...warnings];
   if (first !== undefined) process.exitCode = exitCode(first);
+}
+
+function hookWarnings(
+  outcomes: readonly DeployOutcome[],
+  ofRollout: readonly HookResult[] = [],
+): SlipwayError[] {
+  const ofHosts = outcomes.map(hookError).filter((error) => error !== undefined);
+  if (ofRollout.length === 0) return ofHosts;
+  const told = ofRollout.map((result) => describeHook(result, 'of the rollout')).join(' ');
+  const next = 'Its output is above; how the hosts ended stands.';
+  return [...ofHosts, new SlipwayError('hook_failed', told, { next, facts: { hooks: ofRollout } })];
 }
 
 function successLine(io: CliIo, outcome: DeployOutcome): string {
@@ -60,5 +83,6 @@ function outcomeJson(outcome: DeployOutcome): Record<string, unknown> {
     ...('state' in outcome && { state: outcome.state }),
     ...('reason' in outcome && { reason: outcome.reason, detail: outcome.detail }),
     ...(error !== undefined && { error: failureJson(error) }),
+    ...(outcome.failedHooks !== undefined && { failedHooks: outcome.failedHooks }),
   };
 }

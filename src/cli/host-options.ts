@@ -1,6 +1,7 @@
 // Which hosts a deploy command means, and how they are reached: hosts of a flake (`--flake`, `REF#host`), or one
 // address by hand (`--host root@address`).
 import type { Command } from 'commander';
+import { type Hooks, NO_HOOKS } from '../api/deploy-hooks.ts';
 import { type HealthConfig, healthConfig, type HostConfig } from '../api/fleet-config.ts';
 import { openSshHost } from '../effects/ssh-host.ts';
 import type { Host } from '../effects/host.ts';
@@ -36,6 +37,9 @@ export interface ChosenHost {
   readonly flake: string | undefined;
   readonly tags: readonly string[];
   readonly wave: number;
+  readonly hooks: Hooks;
+  /** Of the whole fleet's rollouts. */
+  readonly fleetHooks: Hooks;
   /** The machine, where several profiles are deployed to one. */
   readonly node: string;
   /** From a deploy-rs flake: the profile and its settings. */
@@ -84,7 +88,7 @@ export async function chooseHosts(
   return chooseFromFleet(fleet.read(), { flake, wanted, on: options.on });
 }
 
-function chooseFromFleet({ hosts }: FleetFacts, { flake, wanted, on }: Wanted): ChosenHost[] {
+function chooseFromFleet({ hosts, config: fleet }: FleetFacts, { flake, wanted, on }: Wanted): ChosenHost[] {
   const all = [...hosts].map(([name, config]) => ({
     name,
     node: name,
@@ -93,6 +97,8 @@ function chooseFromFleet({ hosts }: FleetFacts, { flake, wanted, on }: Wanted): 
     flake,
     tags: config.tags,
     wave: config.wave,
+    hooks: config.hooks,
+    fleetHooks: fleet.deploy.hooks,
   }));
   if (on !== undefined) return selectFrom(all, on);
   if (wanted.length === 0) {
@@ -153,11 +159,13 @@ function profileHost(flake: string, deployRs: DeployRsJob): ChosenHost {
     },
     health: healthConfig.parse({}),
     flake,
-    tags: [],
-    wave: 1,
+    ...NOTHING_SAID,
     deployRs,
   };
 }
+
+/** What only a `slipway` output says. */
+const NOTHING_SAID = { tags: [], wave: 1, hooks: NO_HOOKS, fleetHooks: NO_HOOKS };
 
 /** Opens the connection to a chosen host. */
 export async function openChosenHost(host: ChosenHost, options: HostOptions, io: CliIo): Promise<Host> {
@@ -172,7 +180,7 @@ function chooseByAddress(names: readonly string[], address: string, hostKey: str
   const hostKeys = hostKey === undefined ? [] : [hostKey];
   const health = healthConfig.parse({});
   const { name } = target;
-  return { name, node: name, target: { ...target, hostKeys }, health, flake: undefined, tags: [], wave: 1 };
+  return { name, node: name, target: { ...target, hostKeys }, health, flake: undefined, ...NOTHING_SAID };
 }
 
 /** `.#web1` names the flake and the host at once, as in deploy-rs. */

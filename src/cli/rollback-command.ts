@@ -1,5 +1,6 @@
 // `slipway rollback HOST`: back to an earlier generation, through the same trial as any deploy.
 import type { Command } from 'commander';
+import { NO_HOOKS } from '../api/deploy-hooks.ts';
 import { deployToHost } from '../deploy/deploy-to-host.ts';
 import { planRollback, readGenerations } from '../deploy/generations.ts';
 import { SlipwayError } from '../util/errors.ts';
@@ -11,6 +12,7 @@ interface RollbackOptions extends HostOptions {
   readonly to?: string;
   readonly force?: boolean;
   readonly confirm: boolean;
+  readonly hooks: boolean;
 }
 
 export function registerRollback(program: Command, io: CliIo): void {
@@ -22,6 +24,7 @@ export function registerRollback(program: Command, io: CliIo): void {
     .option('--to <generation>', 'its number (default: the newest before the current one that differs)')
     .option('--force', 'also to a system that is quarantined')
     .option('--no-confirm', 'do not ask for the confirmation over a fresh connection')
+    .option('--no-hooks', 'run none of the hooks')
     .addHelpText('after', '\nExample:\n  slipway rollback web1 --to 41')
     .action(async (name: string | undefined, options: RollbackOptions) => await rollback(name, options, io));
 }
@@ -40,6 +43,7 @@ async function rollback(name: string | undefined, options: RollbackOptions, io: 
     generation: target.generation,
     release: `generation ${target.generation}`,
     health: chosen.health,
+    hooks: options.hooks ? chosen.hooks : NO_HOOKS,
     force: options.force === true,
     confirm: options.confirm,
   };

@@ -1,10 +1,16 @@
 // How a deploy to one host ended, and what that means for exit codes. The host's state file is the only source: what a
 // client reports is what the host has on disk.
+import type { HookResult } from '../api/deploy-hooks.ts';
 import type { DeployState } from '../api/deploy-state.ts';
 import type { HostPhase } from '../api/run-events.ts';
 import { type ErrorCode, SlipwayError } from '../util/errors.ts';
 
-export type DeployOutcome =
+export type DeployOutcome = HostEnd & {
+  /** Hooks that failed after the end; it stands all the same. */
+  readonly failedHooks?: readonly HookResult[];
+};
+
+type HostEnd =
   | { readonly kind: 'unchanged'; readonly host: string; readonly toplevel: string }
   | { readonly kind: 'committed'; readonly host: string; readonly state: DeployState }
   /** Permanent, though checks that failed before still fail. */
@@ -100,6 +106,23 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
   }
 }
 
+/** Hooks that failed after the deploy: something to look at, no failure of the deploy. */
+export function hookError({ host, failedHooks = [] }: DeployOutcome): SlipwayError | undefined {
+  const [first] = failedHooks;
+  if (first === undefined) return undefined;
+  const names = failedHooks.map(({ name, exit }) =>
+    exit === -1 ? `${name} (no end)` : `${name} (exit ${exit})`,
+  );
+  return new SlipwayError(
+    'hook_failed',
+    `After the deploy of ${host} these hooks failed: ${names.join(', ')}. How the deploy ended stands.`,
+    {
+      next: 'Their output is above, and for hooks on the host in its activate.log.',
+      facts: { host, hooks: failedHooks },
+    },
+  );
+}
+
 /** What was only tested is well when it is healthy; what failed and was left running never is. */
 function kept(host: string, state: DeployState): SlipwayError | undefined {
   if (state.reason === 'test' && state.healthy !== 'no') return undefined;
@@ -152,6 +175,8 @@ function nextAfterRefusal(reason: string, host: string): string {
     case 'reboot-required':
     case 'switch-inhibited':
       return `Make it the boot default by hand (nixos-rebuild boot) and reboot ${host}.`;
+    case 'hook-failed':
+      return `Nothing was changed. Its output is in the log; to go on without hooks: --no-hooks`;
     case 'secrets-unreadable':
       return 'Re-key the secrets for this host: slipway secrets rekey';
     default:

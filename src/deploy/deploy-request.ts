@@ -1,4 +1,5 @@
 // What is asked of one host: which toplevel, how long each step may take, and what counts as healthy.
+import type { Hooks } from '../api/deploy-hooks.ts';
 import type { HealthConfig } from '../api/fleet-config.ts';
 import type { ClosureSource } from '../effects/copy-closure.ts';
 
@@ -45,6 +46,8 @@ export interface DeployRequest {
   readonly autoRollback?: boolean;
   /** A profile that is not the system's; `toplevel` is then a package with `deploy-rs-activate`. */
   readonly profile?: ProfileTarget;
+  /** Commands before and after, on the host and here. */
+  readonly hooks?: Hooks;
   /** A rollback: the generation whose number the commit goes back to. */
   readonly generation?: number;
 }

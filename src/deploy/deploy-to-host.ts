@@ -1,6 +1,7 @@
 // A push deploy to one host, from preflight to the truth about its end. Never throws for what a host did or refused:
 // that is the outcome. When the connection dies, it comes back and reads what the host did meanwhile.
 import { randomBytes } from 'node:crypto';
+import { type HookResult, NO_HOOKS } from '../api/deploy-hooks.ts';
 import { type DeployIntent, type DeployState, isFinal } from '../api/deploy-state.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import { copyClosure, substituteClosure } from '../effects/copy-closure.ts';
@@ -14,6 +15,8 @@ import { type DeployOutcome, outcomeOf } from './deploy-outcome.ts';
 import { type ClosureFacts, planDeploy, type DeployPlan } from './deploy-plan.ts';
 import { DeployProgress } from './deploy-progress.ts';
 import type { DeployRequest } from './deploy-request.ts';
+import { describeHook, runControllerHooks } from './controller-hooks.ts';
+import { endOf, failedOnHost, hookFacts, hooksOn, isWanted } from './hook-plan.ts';
 import { type DeployHostFacts, readHostFacts } from './host-facts.ts';
 import { confirmTrial, readTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
 import { longestTrial, planIntent } from './trial-intent.ts';
@@ -78,7 +81,33 @@ async function deploy(
   for (const note of plan.notes) progress.log(note);
   if (plan.copy) await copy(host, request, progress, signal);
   signal?.throwIfAborted();
-  return await runTrial(host, request, progress, signal);
+  return await runHooked(host, request, progress, signal);
+}
+
+/** The trial between its hooks on this machine; whatever comes of it, the after-hooks run once the before-hooks began. */
+async function runHooked(
+  host: Host,
+  request: DeployRequest,
+  progress: DeployProgress,
+  signal: AbortSignal | undefined,
+): Promise<DeployOutcome> {
+  const { before, after } = hooksOn('controller', request.hooks ?? NO_HOOKS);
+  const onLine = (line: string): void => progress.log(line);
+  const facts = hookFacts(host.name, request);
+  const end = async (outcome: DeployOutcome): Promise<DeployOutcome> => {
+    const due = after.filter((hook) => isWanted(hook, endOf(outcome)));
+    const told = hookFacts(host.name, request, outcome);
+    const bad = await runControllerHooks(due, { when: 'after', facts: told, onLine });
+    return bad.length === 0 ? outcome : { ...outcome, failedHooks: [...(outcome.failedHooks ?? []), ...bad] };
+  };
+  try {
+    const [stopped] = await runControllerHooks(before, { when: 'before', facts, onLine, signal });
+    if (stopped === undefined) return await end(await runTrial(host, request, progress, signal));
+    return await end(refused(host.name, 'hook-failed', describeHook(stopped, 'on this machine'), progress));
+  } catch (error) {
+    await end({ kind: 'failed', host: host.name, error: asSlipwayError(error) });
+    throw error;
+  }
 }
 
 async function copy(
@@ -112,7 +141,10 @@ async function runTrial(
   const first = await trial.start(request);
   if (isFinal(first.phase)) return outcomeOf(host.name, first);
   try {
-    return outcomeOf(host.name, await trial.follow(signal));
+    const state = await trial.follow(signal);
+    const failedHooks = failedOnHost(request.hooks ?? NO_HOOKS, state, trial.hooks);
+    const outcome = outcomeOf(host.name, state);
+    return failedHooks.length === 0 ? outcome : { ...outcome, failedHooks };
   } catch (error) {
     if (signal?.aborted === true) await trial.cancel();
     signal?.throwIfAborted();
@@ -127,6 +159,7 @@ class PushTrial {
   readonly #token: string | undefined;
   readonly #progress: DeployProgress;
   #confirming = false;
+  #hooks: HookResult[] = [];
 
   constructor(host: Host, intent: DeployIntent, token: string | undefined, progress: DeployProgress) {
     this.#host = host;
@@ -147,6 +180,11 @@ class PushTrial {
     }
   }
 
+  /** What became of the hooks on the host. */
+  get hooks(): readonly HookResult[] {
+    return this.#hooks;
+  }
+
   /** Watches until the end; reconnects for as long as the trial can last. */
   async follow(signal: AbortSignal | undefined): Promise<DeployState> {
     const ended = new AbortController();
@@ -157,7 +195,9 @@ class PushTrial {
         const watcher = {
           onState: (state: DeployState) => this.#see(state, limit),
           onLog: (line: string) => this.#progress.log(line),
+          onHook: (result: HookResult) => void this.#hooks.push(result),
         };
+        this.#hooks = [];
         const state = await watchTrial(host, this.#intent, watcher, limit);
         ended.abort();
         return state;

@@ -27,6 +27,7 @@ test('formatInstallScript() quotes file contents whatever they are', async () =>
     id: '01m7ykn0sgrgqshv9ax5p6wcgz',
     intent: '{"a": "$HOME `id` \\\\"}\n',
     checks: "command echo 'x'\n",
+    hooks: '',
   };
   const script = formatInstallScript('echo ran\n', files, true);
   assert.match(script, /activate\.sh" start "\S+" --force <\/dev\/null\n$/);

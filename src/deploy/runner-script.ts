@@ -29,6 +29,7 @@ export interface TrialFiles {
   readonly id: string;
   readonly intent: string;
   readonly checks: string;
+  readonly hooks: string;
 }
 
 /** A script for `sh -s`: makes the deploy's folder, writes its files and starts the trial; prints the first state. */
@@ -43,6 +44,7 @@ export function formatInstallScript(runner: string, files: TrialFiles, force: bo
     file('activate.sh', runner),
     file('intent.json', files.intent),
     file('checks', files.checks),
+    file('hooks', files.hooks),
     `exec /bin/sh "${folder}/activate.sh" start "${folder}"${force ? ' --force' : ''} </dev/null\n`,
   ].join('');
 }

@@ -23,7 +23,13 @@ export async function takeBack(
   const before = (await readGenerations(host, request.profile)).find(
     (one) => one.toplevel === previous && one.generation < generation,
   );
-  const back = { ...request, toplevel: previous, generation: before?.generation ?? 0, force: true };
+  const back = {
+    ...request,
+    toplevel: previous,
+    generation: before?.generation ?? 0,
+    force: true,
+    hooks: { before: [], after: request.hooks?.after ?? [] },
+  };
   const ended = await deployToHost(host, back, emit, signal);
   return ended.kind === 'committed' ? { kind: 'taken-back', host: outcome.host, state: ended.state } : ended;
 }

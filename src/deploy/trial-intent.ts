@@ -3,7 +3,9 @@
 import { createHash } from 'node:crypto';
 import { deployIntent, type DeployIntent } from '../api/deploy-state.ts';
 import type { HealthConfig } from '../api/fleet-config.ts';
+import { NO_HOOKS } from '../api/deploy-hooks.ts';
 import { DEFAULT_TIMEOUTS, type DeployRequest } from './deploy-request.ts';
+import { longestHooks } from './hook-plan.ts';
 
 export interface TrialFacts {
   readonly id: string;
@@ -36,6 +38,7 @@ export function planIntent(request: DeployRequest, facts: TrialFacts): DeployInt
     confirmTimeout: timeouts.confirm,
     commitTimeout: timeouts.commit,
     rollbackTimeout: timeouts.rollback,
+    hookTimeout: longestHooks(request.hooks ?? NO_HOOKS),
     createdAt: facts.now.toISOString(),
   });
 }
@@ -60,5 +63,12 @@ export function formatChecks(health: HealthConfig): string {
 /** Seconds after which the host has ended the trial one way or the other, whatever happens. */
 export function longestTrial(intent: DeployIntent): number {
   const waits = intent.lockTimeout * 3 + intent.healthTimeout * 2 + intent.confirmTimeout;
-  return waits + intent.activationTimeout + intent.commitTimeout * 2 + intent.rollbackTimeout * 2 + 60;
+  return (
+    waits +
+    intent.activationTimeout +
+    intent.commitTimeout * 2 +
+    intent.rollbackTimeout * 2 +
+    intent.hookTimeout +
+    60
+  );
 }

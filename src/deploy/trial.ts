@@ -1,9 +1,11 @@
 // The driver's side of host/activate.sh: start a trial, watch it, confirm or reject it, resolve what was interrupted.
 // Used by push deploys over ssh and by the agent on its own host alike; the truth is always the host's state file.
+import { type HookResult, hookResult, NO_HOOKS } from '../api/deploy-hooks.ts';
 import { deployState, type DeployIntent, type DeployState, isFinal } from '../api/deploy-state.ts';
 import type { Host } from '../effects/host.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { DeployRequest } from './deploy-request.ts';
+import { formatHooks } from './hook-plan.ts';
 import { DEPLOY_FOLDER, formatInstallScript, readRunner } from './runner-script.ts';
 import { formatChecks, formatIntent, longestTrial } from './trial-intent.ts';
 
@@ -18,15 +20,22 @@ export interface TrialWatcher {
   readonly onState: (state: DeployState) => void;
   /** Lines of activate.log: the runner's and the activation's own words. */
   readonly onLog?: (line: string) => void;
+  /** What became of the hooks on the host, at the end. */
+  readonly onHook?: (result: HookResult) => void;
 }
 
 /** Puts the runner on the host and starts it. Returns once the host has taken charge (PREPARED) or has REFUSED. */
 export async function startTrial(
   host: Host,
   intent: DeployIntent,
-  request: Pick<DeployRequest, 'health' | 'force'>,
+  request: Pick<DeployRequest, 'health' | 'hooks' | 'force'>,
 ): Promise<DeployState> {
-  const files = { id: intent.id, intent: formatIntent(intent), checks: formatChecks(request.health) };
+  const files = {
+    id: intent.id,
+    intent: formatIntent(intent),
+    checks: formatChecks(request.health),
+    hooks: formatHooks(request.hooks ?? NO_HOOKS),
+  };
   const script = formatInstallScript(await readRunner(), files, request.force === true);
   const result = await host.run(['sh', '-s'], { input: script, timeoutMs: START_TIMEOUT_MS });
   return parseState(host, result.stdout.toString('utf8'), result.stderr);
@@ -45,6 +54,7 @@ export async function watchTrial(
   let last: DeployState | undefined;
   const take = (line: string): void => {
     if (line.startsWith('log ')) watcher.onLog?.(line.slice(4));
+    if (line.startsWith('hook ')) takeHook(line.slice(5), watcher);
     if (!line.startsWith('state ')) return;
     const state = findState(line.slice(6)); // a power cut may have torn a line of the events; the state file is whole
     if (state === undefined) return;
@@ -160,6 +170,14 @@ function parseState(host: Host, text: string, stderr: string): DeployState {
   throw new SlipwayError('internal', `${host.name} gave no state of the deploy: ${said}`, {
     next: `Look at ${DEPLOY_FOLDER} on ${host.name}.`,
   });
+}
+
+function takeHook(line: string, watcher: TrialWatcher): void {
+  try {
+    watcher.onHook?.(hookResult.parse(JSON.parse(line)));
+  } catch {
+    // a power cut tore the line: nothing is known of that hook
+  }
 }
 
 function findState(line: string): DeployState | undefined {

@@ -1,8 +1,10 @@
 // Brings push-mode hosts to a published release, wave by wave. A host that fails never stops its wave's others, but
 // holds back the waves after it: that is what waves are for.
+import type { Hook } from '../api/deploy-hooks.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
-import { deployError, type DeployOutcome } from '../deploy/deploy-outcome.ts';
+import { deployError, type DeployOutcome, hookError } from '../deploy/deploy-outcome.ts';
 import { deployToHost } from '../deploy/deploy-to-host.ts';
+import { hooksOn } from '../deploy/hook-plan.ts';
 import { openSshHost } from '../effects/ssh-host.ts';
 import { sshTargetOf } from '../effects/ssh-target.ts';
 import { mapBounded } from '../util/concurrency.ts';
@@ -50,13 +52,27 @@ export async function deployHosts(plan: RolloutPlan, context: RolloutContext): P
   return { committed, failures };
 }
 
+/** Hooks that a pipeline does not run: its machine holds keys, and a commit must not choose what runs there. */
+function hooksHere({ hooks }: DeployTarget['config']): readonly Hook[] {
+  const { before, after } = hooksOn('controller', hooks);
+  return [...before, ...after];
+}
+
 /** The deployer of a machine that reaches its hosts by ssh. */
 export const sshDeployer: Deployer = async (target, emit, signal) => {
   const { toplevel, release, config } = target;
   const started = performance.now();
   await using host = await openSshHost(sshTargetOf(target.host, config), { signal });
   emit({ kind: 'span', name: `connect ${target.host}`, ms: performance.now() - started, outside: true });
-  return await deployToHost(host, { toplevel, release, health: config.health }, emit, signal);
+  const hooks = hooksOn('host', config.hooks);
+  for (const { name } of hooksHere(config))
+    emit({
+      kind: 'log',
+      stage: 'deploy',
+      host: target.host,
+      line: `hook ${name} is for the controller: not run`,
+    });
+  return await deployToHost(host, { toplevel, release, health: config.health, hooks }, emit, signal);
 };
 
 async function deployOne(
@@ -67,6 +83,8 @@ async function deployOne(
   const { host, toplevel } = target;
   try {
     const outcome = await context.deployer(target, recorder.emit, signal);
+    const warning = hookError(outcome);
+    if (warning !== undefined) recorder.problem(warning, { stage: 'deploy', host });
     const error = deployError(outcome);
     if (error === undefined) return { committed: outcome.kind === 'committed' };
     recorder.problem(error, { stage: 'deploy', host });

@@ -4,6 +4,7 @@ import * as z from 'zod/mini';
 import { type FleetConfig, fleetConfig, hostConfig, type HostConfig, hostName } from '../api/fleet-config.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { joinHooks } from '../deploy/hook-plan.ts';
 import { RULES_PATHS } from '../secrets/secrets-rules.ts';
 import { type FlakeSource, formatFlakeExpression, formatNixString } from './flake-source.ts';
 
@@ -44,12 +45,16 @@ export function parseFleetFacts(value: unknown): FleetFacts {
   const unknown = Object.keys(config.hosts).find((name) => !names.includes(name));
   if (unknown !== undefined) throw unknownHost(unknown, names);
   const defaults = hostConfig.parse({});
+  const withFleetHooks = (host: HostConfig): HostConfig => ({
+    ...host,
+    hooks: joinHooks(config.deploy.hooks, host.hooks),
+  });
   const { sourceRoot, rules } = facts;
   return {
     config,
     sourceRoot,
     rules: rules[0],
-    hosts: new Map(names.map((name) => [name, config.hosts[name] ?? defaults])),
+    hosts: new Map(names.map((name) => [name, withFleetHooks(config.hosts[name] ?? defaults)])),
   };
 }
 

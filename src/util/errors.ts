@@ -23,6 +23,7 @@ export const ERROR_CODES = {
   host_unreachable: { http: 503, exit: 14 },
   deploy_degraded: { http: 409, exit: 15 },
   host_key_mismatch: { http: 409, exit: 16 },
+  hook_failed: { http: 409, exit: 17 },
   nar_invalid: { http: 400, exit: 2 },
   nar_hash_mismatch: { http: 400, exit: 2 },
   narinfo_invalid: { http: 400, exit: 2 },
