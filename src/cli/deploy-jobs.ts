@@ -1,7 +1,7 @@
 // What `slipway deploy` has to do on each host: the chosen hosts, their toplevels built or taken, and how to try them.
 import { NO_HOOKS } from '../api/deploy-hooks.ts';
 import { storePathText } from '../api/manifest.ts';
-import type { DeployRequest } from '../deploy/deploy-request.ts';
+import type { DeployRequest, DeployTimeouts } from '../deploy/deploy-request.ts';
 import { isSystemProfile } from '../deploy/plan-from-deploy-rs.ts';
 import { resolveActivatable, resolveActivatableOn } from '../deploy/resolve-activatable.ts';
 import { buildOnHost } from '../effects/copy-closure.ts';
@@ -10,7 +10,15 @@ import { openNix } from '../effects/nix-cli.ts';
 import { mapBounded } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { type DeployOptions, deployRsOverrides, flag, seconds } from './deploy-options.ts';
+import {
+  buildsOnTarget,
+  confirmationOf,
+  copySource,
+  type DeployOptions,
+  deployRsOverrides,
+  flag,
+  seconds,
+} from './deploy-options.ts';
 import { buildToplevels, findDerivations, realise } from './flake-fleet.ts';
 import { chooseHosts, type ChosenHost } from './host-options.ts';
 
@@ -52,22 +60,28 @@ async function planJob(chosen: ChosenHost, { path, build }: Built, options: Depl
 function commonRequest(chosen: ChosenHost, options: DeployOptions): Omit<DeployRequest, 'toplevel'> {
   if (options.test === true && options.boot === true)
     throw new SlipwayError('invalid', '--test and --boot exclude each other.');
-  const confirm = seconds(options.confirmTimeout, '--confirm-timeout');
-  const activation = seconds(options.activationTimeout, '--activation-timeout');
+  const confirmAt = confirmationOf(options, chosen.moved);
   return {
     release: chosen.flake ?? 'by-hand',
     health: chosen.health,
     hooks: options.hooks ? chosen.hooks : NO_HOOKS,
-    timeouts: {
-      ...(confirm !== undefined && { confirm }),
-      ...(activation !== undefined && { activation }),
-    },
+    timeouts: askedTimeouts(options),
     confirm: options.confirm && options.magic,
+    ...(confirmAt !== undefined && { confirmAt }),
     autoRollback: flag(options.autoRollback, '--auto-rollback') ?? true,
     force: options.force === true,
-    source: options.substitute === true ? 'push-and-substitute' : 'push',
+    source: copySource(options),
     ...(options.test === true && { operation: 'test' }),
     ...(options.boot === true && { operation: 'boot' }),
+  };
+}
+
+function askedTimeouts(options: DeployOptions): Partial<DeployTimeouts> {
+  const confirm = seconds(options.confirmTimeout, '--confirm-timeout');
+  const activation = seconds(options.activationTimeout, '--activation-timeout');
+  return {
+    ...(confirm !== undefined && { confirm }),
+    ...(activation !== undefined && { activation }),
   };
 }
 
@@ -106,7 +120,7 @@ async function buildChosen(
       if (derivations.length > 0) await realise(nix, derivations, { ...build, what: name });
       return { path: plan.path, build: [] };
     }
-    if (options.remoteBuild === true) return await findDerivations(nix, flake, name, build);
+    if (buildsOnTarget(options)) return await findDerivations(nix, flake, name, build);
     const [path = ''] = await buildToplevels(nix, flake, [name], build);
     return { path, build: [] };
   });

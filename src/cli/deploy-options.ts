@@ -2,9 +2,12 @@
 import type { Command } from 'commander';
 import { deployRsGeneric } from '../api/deploy-rs.ts';
 import { formatIssue } from '../api/issue-text.ts';
+import type { DeployRequest } from '../deploy/deploy-request.ts';
 import type { DeployRsOverrides } from '../deploy/plan-from-deploy-rs.ts';
 import { amountOf, parseAmount, parseWaves, type WaveStep } from '../deploy/rollout-plan.ts';
 import type { RolloutPolicy } from '../deploy/run-rollout.ts';
+import type { HostAddress } from '../effects/host.ts';
+import { parseSshTarget } from '../effects/ssh-target.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { HostOptions } from './host-options.ts';
 
@@ -18,7 +21,10 @@ export interface DeployOptions extends HostOptions {
   readonly confirm: boolean;
   readonly magic: boolean;
   readonly substitute?: boolean;
+  readonly copy?: string;
+  readonly buildOn?: string;
   readonly hooks: boolean;
+  readonly confirmHost?: string;
   readonly concurrency: string;
   readonly waves?: string;
   readonly canary?: string;
@@ -58,9 +64,12 @@ function addOneOptions(command: Command): Command {
     .option('--force', 'also a quarantined system, or one made for another host name')
     .option('--no-magic', 'do not ask for the confirmation over a fresh connection')
     .option('--no-confirm', 'the same')
+    .option('--confirm-host <address>', 'where the new system is to answer, as address or address:port')
     .option('--no-hooks', 'run none of the hooks')
-    .option('--substitute', 'let the hosts fetch from their own caches what these have')
-    .option('--remote-build', 'build on the host')
+    .option('--copy <how>', 'push (default), cache (the hosts fetch it all from their caches) or both')
+    .option('--substitute', 'the same as --copy both')
+    .option('--build-on <where>', 'local (default) or target')
+    .option('--remote-build', 'the same as --build-on target')
     .option('--confirm-timeout <seconds>', 'how long the host waits for the confirmation (default: 30)')
     .option('--activation-timeout <seconds>', 'how long the activation may take (default: 240)');
 }
@@ -80,7 +89,7 @@ function addDeployRsOptions(command: Command): Command {
     .option('--ssh-user <name>', 'deploy-rs flakes: the login')
     .option('--profile-user <name>', "deploy-rs flakes: the profile's owner")
     .option('--ssh-opts <words>', 'deploy-rs flakes: words for ssh, instead of sshOpts')
-    .option('--hostname <address>', 'deploy-rs flakes: the address')
+    .option('--hostname <address>', "where the host answers now, instead of the flake's address")
     .option('--fast-connection <bool>', 'deploy-rs flakes: push all, let the host fetch nothing')
     .option('--auto-rollback <bool>', 'false: a system that fails its trial is left running, not permanent')
     .option('--magic-rollback <bool>', 'deploy-rs flakes: false is --no-magic')
@@ -105,7 +114,7 @@ export function deployRsOverrides(options: DeployOptions): DeployRsOverrides {
     sudo: options.sudo,
     confirmTimeout: seconds(options.confirmTimeout, '--confirm-timeout'),
     activationTimeout: seconds(options.activationTimeout, '--activation-timeout'),
-    ...(options.remoteBuild === true && { remoteBuild: true }),
+    ...(buildsOnTarget(options) && { remoteBuild: true }),
   };
   const parsed = deployRsGeneric.safeParse(said);
   if (parsed.success) return { ...parsed.data, hostname: options.hostname };
@@ -128,6 +137,25 @@ export function rolloutPolicy(options: DeployOptions, hosts: number): RolloutPol
 export function waveSteps({ waves, canary }: DeployOptions): WaveStep[] {
   if (waves !== undefined) return parseWaves(waves);
   return canary === undefined ? [] : parseWaves(canary);
+}
+
+export function buildsOnTarget({ buildOn = 'local', remoteBuild = false }: DeployOptions): boolean {
+  return remoteBuild || oneOf(buildOn, ['local', 'target'], '--build-on') === 'target';
+}
+
+export function copySource({ copy, substitute }: DeployOptions): Exclude<DeployRequest['source'], undefined> {
+  const how = oneOf(copy ?? (substitute === true ? 'both' : 'push'), ['push', 'cache', 'both'], '--copy');
+  return ({ push: 'push', cache: 'substitute', both: 'push-and-substitute' } as const)[how];
+}
+
+/** Where a host that moves is confirmed: only where the command line says, else also where the fleet will look for it. */
+export function confirmationOf(
+  { confirmHost }: DeployOptions,
+  moved: HostAddress | undefined,
+): DeployRequest['confirmAt'] {
+  if (confirmHost === undefined) return moved === undefined ? undefined : { ...moved, only: false };
+  const { address, port } = parseSshTarget(confirmHost);
+  return { address, port: /:\d+$/.test(confirmHost) ? port : undefined, only: true };
 }
 
 export function seconds(text: string | undefined, option: string): number | undefined {

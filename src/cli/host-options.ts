@@ -4,7 +4,7 @@ import type { Command } from 'commander';
 import { type Hooks, NO_HOOKS } from '../api/deploy-hooks.ts';
 import { type HealthConfig, healthConfig, type HostConfig } from '../api/fleet-config.ts';
 import { openSshHost } from '../effects/ssh-host.ts';
-import type { Host } from '../effects/host.ts';
+import type { Host, HostAddress } from '../effects/host.ts';
 import { parseSshTarget, type SshTarget, sshTargetOf } from '../effects/ssh-target.ts';
 import { openNix } from '../effects/nix-cli.ts';
 import { SlipwayError } from '../util/errors.ts';
@@ -37,6 +37,8 @@ export interface ChosenHost {
   readonly flake: string | undefined;
   readonly tags: readonly string[];
   readonly wave: number;
+  /** Where the fleet says that it answers, when the command line names another address. */
+  readonly moved?: HostAddress;
   readonly hooks: Hooks;
   /** Of the whole fleet's rollouts. */
   readonly fleetHooks: Hooks;
@@ -85,7 +87,22 @@ export async function chooseHosts(
     const jobs = await readDeployRs(question);
     if (jobs !== undefined) return selectFrom(chooseProfiles(jobs, { flake, paths, wanted }), options.on);
   }
-  return chooseFromFleet(fleet.read(), { flake, wanted, on: options.on });
+  const chosen = chooseFromFleet(fleet.read(), { flake, wanted, on: options.on });
+  return reachAt(chosen, settings.overrides?.hostname);
+}
+
+/** `--hostname`: one host, reached at another address than the fleet gives it, because it is about to move there. */
+function reachAt(chosen: ChosenHost[], hostname: string | undefined): ChosenHost[] {
+  const [only] = chosen;
+  if (hostname === undefined || only === undefined) return chosen;
+  if (chosen.length > 1)
+    throw new SlipwayError('invalid', '--hostname is the address of one host.', {
+      next: 'Name one host: slipway deploy web1 --hostname 10.0.0.5',
+    });
+  const { address, port } = parseSshTarget(hostname);
+  const moved = { address: only.target.address, port: only.target.port };
+  const ownPort = /:\d+$/.test(hostname) ? port : only.target.port;
+  return [{ ...only, moved, target: { ...only.target, address, port: ownPort } }];
 }
 
 function chooseFromFleet({ hosts, config: fleet }: FleetFacts, { flake, wanted, on }: Wanted): ChosenHost[] {

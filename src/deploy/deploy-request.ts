@@ -1,6 +1,7 @@
 // What is asked of one host: which toplevel, how long each step may take, and what counts as healthy.
 import type { Hooks } from '../api/deploy-hooks.ts';
 import type { HealthConfig } from '../api/fleet-config.ts';
+import type { HostAddress } from '../effects/host.ts';
 import type { ClosureSource } from '../effects/copy-closure.ts';
 
 /** Longest duration of each step, in seconds. */
@@ -34,10 +35,15 @@ export interface DeployRequest {
   readonly release: string;
   readonly health: HealthConfig;
   readonly timeouts?: Partial<DeployTimeouts>;
-  /** Where the closure comes from; default: pushed from this machine's store. */
-  readonly source?: ClosureSource | 'push' | 'push-and-substitute';
+  /** Where the closure comes from; default: pushed from this machine's store. `substitute`: from the host's own caches. */
+  readonly source?: ClosureSource | 'push' | 'substitute' | 'push-and-substitute';
   /** False skips the confirmation over a fresh connection. Default true. */
   readonly confirm?: boolean;
+  /**
+   * Where the new system is to answer when it moves the host: the confirmation is tried there and, unless `only`, at the
+   * old address in turn.
+   */
+  readonly confirmAt?: HostAddress & { readonly only: boolean };
   /** Tries a quarantined toplevel, or one for another host name, all the same. */
   readonly force?: boolean;
   /** `test` runs it until the next boot, `boot` makes it the boot default without running it. Default `trial`. */

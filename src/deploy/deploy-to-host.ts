@@ -1,14 +1,12 @@
 // A push deploy to one host, from preflight to the truth about its end. Never throws for what a host did or refused:
 // that is the outcome. When the connection dies, it comes back and reads what the host did meanwhile.
 import { randomBytes } from 'node:crypto';
-import { type HookResult, NO_HOOKS } from '../api/deploy-hooks.ts';
-import { type DeployIntent, type DeployState, isFinal } from '../api/deploy-state.ts';
+import { NO_HOOKS } from '../api/deploy-hooks.ts';
+import { isFinal } from '../api/deploy-state.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import { copyClosure, substituteClosure } from '../effects/copy-closure.ts';
 import type { Host } from '../effects/host.ts';
-import { deadline, sleep } from '../util/deadline.ts';
-import { asSlipwayError, type ErrorCode, isCode, SlipwayError } from '../util/errors.ts';
-import { retry } from '../util/retry.ts';
+import { asSlipwayError, type ErrorCode, SlipwayError } from '../util/errors.ts';
 import { readClosureFacts, readMissingSize } from './closure-facts.ts';
 import { createDeployId } from './deploy-id.ts';
 import { type DeployOutcome, outcomeOf } from './deploy-outcome.ts';
@@ -18,12 +16,10 @@ import type { DeployRequest } from './deploy-request.ts';
 import { describeHook, runControllerHooks } from './controller-hooks.ts';
 import { endOf, failedOnHost, hookFacts, hooksOn, isWanted } from './hook-plan.ts';
 import { type DeployHostFacts, readHostFacts } from './host-facts.ts';
-import { confirmTrial, readTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
-import { longestTrial, planIntent } from './trial-intent.ts';
+import { PushTrial } from './push-trial.ts';
+import { Reachable } from './reachable.ts';
+import { planIntent } from './trial-intent.ts';
 
-const RECONNECT_PAUSE_MS = 1_000;
-const CONFIRM_PAUSE_MS = 1_000;
-const ASK_AGAIN = { attempts: 6, baseMs: 1_000, maxMs: 5_000 };
 const CONNECTION_CODES: readonly ErrorCode[] = ['host_unreachable', 'host_key_mismatch', 'unauthorized'];
 
 /** What a deploy would do; nothing is changed. */
@@ -120,7 +116,8 @@ async function copy(
   const options = { onLine: (line: string) => progress.log(line), ...(signal && { signal }) };
   const { source = 'push', toplevel } = request;
   await progress.span('copy', async () => {
-    if (typeof source === 'object') await substituteClosure(host, toplevel, source, options);
+    if (source === 'substitute') await substituteClosure(host, toplevel, undefined, options);
+    else if (typeof source === 'object') await substituteClosure(host, toplevel, source, options);
     else {
       const substituteOnHost = source === 'push-and-substitute';
       await copyClosure(host, toplevel, { ...options, substituteOnHost });
@@ -137,7 +134,7 @@ async function runTrial(
   const token = request.confirm === false ? undefined : randomBytes(24).toString('base64url');
   const facts = { id: createDeployId(), host: host.name, origin: 'push', token, now: new Date() } as const;
   const intent = planIntent(request, facts);
-  const trial = new PushTrial(host, intent, token, progress);
+  const trial = new PushTrial(new Reachable(host, request.confirmAt), intent, token, progress);
   const first = await trial.start(request);
   if (isFinal(first.phase)) return outcomeOf(host.name, first);
   try {
@@ -149,92 +146,6 @@ async function runTrial(
     if (signal?.aborted === true) await trial.cancel();
     signal?.throwIfAborted();
     return lost(host.name, intent.id, error, progress);
-  }
-}
-
-/** One trial as its client sees it: watched over the shared connection, confirmed over fresh ones. */
-class PushTrial {
-  readonly #host: Host;
-  readonly #intent: DeployIntent;
-  readonly #token: string | undefined;
-  readonly #progress: DeployProgress;
-  #confirming = false;
-  #hooks: HookResult[] = [];
-
-  constructor(host: Host, intent: DeployIntent, token: string | undefined, progress: DeployProgress) {
-    this.#host = host;
-    this.#intent = intent;
-    this.#token = token;
-    this.#progress = progress;
-  }
-
-  async start(request: DeployRequest): Promise<DeployState> {
-    try {
-      const state = await startTrial(this.#host, this.#intent, request);
-      this.#progress.state(state);
-      return state;
-    } catch (error) {
-      // The answer may be lost although the trial began: only the host knows.
-      if (!isCode(error, 'host_unreachable')) throw error;
-      return await retry(ASK_AGAIN, async () => await readTrial(this.#host.fresh(), this.#intent.id));
-    }
-  }
-
-  /** What became of the hooks on the host. */
-  get hooks(): readonly HookResult[] {
-    return this.#hooks;
-  }
-
-  /** Watches until the end; reconnects for as long as the trial can last. */
-  async follow(signal: AbortSignal | undefined): Promise<DeployState> {
-    const ended = new AbortController();
-    const limit = deadline(longestTrial(this.#intent) * 1000, signal, ended.signal);
-    let host = this.#host;
-    for (;;) {
-      try {
-        const watcher = {
-          onState: (state: DeployState) => this.#see(state, limit),
-          onLog: (line: string) => this.#progress.log(line),
-          onHook: (result: HookResult) => void this.#hooks.push(result),
-        };
-        this.#hooks = [];
-        const state = await watchTrial(host, this.#intent, watcher, limit);
-        ended.abort();
-        return state;
-      } catch (error) {
-        if (!isCode(error, 'host_unreachable') || limit.aborted) throw error;
-        this.#progress.log(`connection lost, trying again: ${error.message}`);
-        await sleep(RECONNECT_PAUSE_MS, limit);
-        host = this.#host.fresh();
-      }
-    }
-  }
-
-  async cancel(): Promise<void> {
-    const host = this.#host.fresh();
-    // Best effort: a host that does not hear of it rolls back for want of a confirmation.
-    await rejectTrial(host, this.#intent.id, 'cancelled', 'Cancelled by the client.').catch(() => undefined);
-  }
-
-  #see(state: DeployState, limit: AbortSignal): void {
-    this.#progress.state(state);
-    if (state.phase !== 'AWAIT_CONFIRM' || this.#token === undefined || this.#confirming) return;
-    this.#confirming = true;
-    void this.#confirm(this.#token, limit);
-  }
-
-  /** A new connection, and a new one again, until the host has heard us or time is up: then the host decides. */
-  async #confirm(token: string, limit: AbortSignal): Promise<void> {
-    const until = deadline(this.#intent.confirmTimeout * 1000, limit);
-    while (!until.aborted) {
-      try {
-        await confirmTrial(this.#host.fresh(), this.#intent.id, token);
-        return;
-      } catch (error) {
-        this.#progress.log(`confirmation failed: ${asSlipwayError(error).message}`);
-        await sleep(CONFIRM_PAUSE_MS, until).catch(() => undefined);
-      }
-    }
   }
 }
 

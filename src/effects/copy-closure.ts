@@ -59,18 +59,18 @@ export interface ClosureSource {
   readonly publicKeys: readonly string[];
 }
 
-/** Lets the host fetch the closure from caches; what they lack is not built. */
+/** Lets the host fetch the closure from caches, by default its own; what they lack is not built. */
 export async function substituteClosure(
   host: Host,
   path: string,
-  source: ClosureSource,
+  source: ClosureSource | undefined,
   options: Pick<CopyOptions, 'signal' | 'onLine'> = {},
 ): Promise<void> {
-  const settings = [
-    ['substituters', source.urls.join(' ')],
-    ['trusted-public-keys', source.publicKeys.join(' ')],
-    ['max-jobs', '0'],
+  const from = [
+    ['substituters', source?.urls.join(' ')],
+    ['trusted-public-keys', source?.publicKeys.join(' ')],
   ];
+  const settings = [...(source === undefined ? [] : from), ['max-jobs', '0']];
   const flags = settings.flatMap(([name = '', value = '']) => ['--option', name, value]);
   const result = await host.run(['nix-store', '--realise', path, ...flags], {
     timeoutMs: COPY_TIMEOUT_MS,

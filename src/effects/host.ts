@@ -13,6 +13,13 @@ export interface HostStore {
   readonly sshOptions: readonly string[];
 }
 
+/** Where else a host answers: after an activation that moved it. */
+export interface HostAddress {
+  readonly address: string;
+  /** Undefined: the port that it had. */
+  readonly port: number | undefined;
+}
+
 export interface Host extends AsyncDisposable {
   /** The host's name in the fleet. */
   readonly name: string;
@@ -27,6 +34,9 @@ export interface Host extends AsyncDisposable {
   run(argv: readonly string[], options?: HostRunOptions): Promise<ExecResult>;
   /** Puts a small file there by temporary file and rename; `mode` in octal digits (`0600`). */
   write(path: string, content: Uint8Array | string, mode: string): Promise<void>;
-  /** The same host over connections that share nothing with earlier ones: proof that it can still be reached. */
-  fresh(): Host;
+  /**
+   * The same host over connections that share nothing with earlier ones: proof that it can still be reached. `at`: there,
+   * with the same login and the same host key.
+   */
+  fresh(at?: HostAddress): Host;
 }

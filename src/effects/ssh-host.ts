@@ -5,7 +5,7 @@ import { chmod, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { exec, type ExecResult } from './exec.ts';
-import type { Host, HostRunOptions, HostStore } from './host.ts';
+import type { Host, HostAddress, HostRunOptions, HostStore } from './host.ts';
 import {
   asRoot,
   type Privilege,
@@ -16,7 +16,14 @@ import {
 } from './privilege.ts';
 import { sshFailure } from './ssh-failure.ts';
 import { startSshMaster } from './ssh-master.ts';
-import { formatKnownHosts, sshDestination, type SshFiles, sshOptions, type SshTarget } from './ssh-target.ts';
+import {
+  formatKnownHosts,
+  moveTarget,
+  sshDestination,
+  type SshFiles,
+  sshOptions,
+  type SshTarget,
+} from './ssh-target.ts';
 import { writeOnHost } from './write-on-host.ts';
 
 /** sun_path holds 108 bytes; ssh adds a suffix of 17 while it binds. */
@@ -85,10 +92,11 @@ class SshHost implements Host {
     await writeOnHost(this, path, content, mode);
   }
 
-  fresh(): Host {
+  fresh(at?: HostAddress): Host {
     const { privilege } = this.#session;
     const files = { ...this.#files, control: undefined };
-    return new SshHost(this.#target, files, { privilege, close: async () => undefined });
+    const target = at === undefined ? this.#target : moveTarget(this.#target, at);
+    return new SshHost(target, files, { privilege, close: async () => undefined });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@
 // the first value of an option wins, so what must hold comes first and what may be overridden last.
 import { createHash } from 'node:crypto';
 import { type HostConfig, publicKeys } from '../api/fleet-config.ts';
+import type { HostAddress } from './host.ts';
 import { SlipwayError } from '../util/errors.ts';
 
 export interface SshTarget {
@@ -55,6 +56,11 @@ export function parseSshTarget(text: string, name?: string): SshTarget {
       next: 'Write it as root@address or root@address:port.',
     });
   return { name: name ?? address, address, user: match?.[1] ?? 'root', port, options: [], hostKeys: [] };
+}
+
+/** The same host at another address. Its login, host keys and options stay; the address comes before the options. */
+export function moveTarget(target: SshTarget, { address, port }: HostAddress): SshTarget {
+  return { ...target, address, port: port ?? target.port };
 }
 
 /**

@@ -2,12 +2,13 @@
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { type DeployScene, openDeployScene } from './deploy-scene.ts';
+import { movedAddress } from './faulty-system.ts';
 import type { WorldHost } from './lab/world-host.ts';
 
 describe('deployToHost()', { concurrency: 3 }, () => {
   let scene: DeployScene;
   before(async () => {
-    scene = await openDeployScene(15);
+    scene = await openDeployScene(17);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
@@ -131,6 +132,40 @@ describe('deployToHost()', { concurrency: 3 }, () => {
     const next = await scene.build(host, 'reexec', { faults: ['reexecs', 'restarts-sshd'] });
     const outcome = await scene.deploy(host, next);
     assert.equal(outcome.kind, 'committed', JSON.stringify(outcome));
+    await scene.assertRuns(host, next);
+  });
+
+  test('commits a system that moves its host, once it answers at its new address', async () => {
+    const { host, old } = scene.takeHost();
+    const next = await scene.build(host, 'v2', { faults: ['moves-address'] });
+    const lost = await scene.deploy(host, next, { timeouts: { confirm: 6 } });
+    assert.deepEqual([lost.kind, lost.state?.reason], ['rolled-back', 'confirm-timeout']);
+    await scene.assertRuns(host, old);
+    const confirmAt = { address: movedAddress(host.address), port: undefined, only: true };
+    const moved = await scene.deploy(host, next, { confirmAt });
+    assert.equal(moved.kind, 'committed', JSON.stringify(moved));
+    assert.deepEqual(moved.state, await scene.state(host), 'the report equals the host');
+    await scene.assertRuns(host, next);
+    const back = await scene.deploy(host, old, {
+      address: confirmAt.address,
+      confirmAt: { address: host.address, port: undefined, only: false },
+    });
+    assert.equal(back.kind, 'committed', JSON.stringify(back));
+    await scene.assertRuns(host, old);
+  });
+
+  test('commits a system whose sshd has another port, where the command line says so', async () => {
+    const { host } = scene.takeHost();
+    const next = await scene.build(host, 'v2', { faults: ['moves-port'] });
+    const to = ['--host', `root@${host.address}`, '--host-key', host.publicKey, '--toplevel', next, '--json'];
+    const result = await scene.world.slipway([
+      'deploy',
+      host.name,
+      ...to,
+      '--confirm-host',
+      `${host.address}:2222`,
+    ]);
+    assert.equal(result.code, 0, result.stdout.toString() + result.stderr);
     await scene.assertRuns(host, next);
   });
 

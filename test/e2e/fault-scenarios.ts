@@ -26,6 +26,10 @@ export interface Scenario {
   readonly ends: readonly DeployPhase[];
   /** The client dies, so nobody reports. */
   readonly silent?: boolean;
+  /** A hook that runs on the host before anything changes. */
+  readonly hook?: string;
+  /** The new system takes the host to another address, where the client is told to confirm. */
+  readonly moves?: boolean;
   /** Somebody else's profile is left alone: only the running system and the boot default are ours. */
   readonly foreignProfile?: boolean;
 }
@@ -35,14 +39,23 @@ const STATE = '/var/lib/slipway';
 const KEYS = '/root/.ssh/authorized_keys';
 
 /** How each state is made to last long enough to be met. */
-const SLOW: Partial<Record<DeployPhase, Pick<Scenario, 'faults' | 'prepare' | 'cleanUp'>>> = {
-  PREPARED: { faults: [], prepare: holdSwitchLock, cleanUp: releaseSwitchLock },
-  ACTIVATING: { faults: ['slow-activation'] },
-  TRIAL: { faults: [] },
-  AWAIT_CONFIRM: { faults: [] },
-  COMMITTING: { faults: ['slow-boot'] },
-  ROLLING_BACK: { faults: ['slow-activation', 'unit-fails'], prepare: slowRollback, cleanUp: normalRollback },
-};
+const SLOW: readonly (Pick<Scenario, 'faults' | 'prepare' | 'cleanUp' | 'hook'> & {
+  readonly phase: DeployPhase;
+  readonly name?: string;
+})[] = [
+  { phase: 'PREPARED', faults: [], prepare: holdSwitchLock, cleanUp: releaseSwitchLock },
+  { phase: 'PREPARED', name: 'a hook', faults: [], hook: 'sleep 4' },
+  { phase: 'ACTIVATING', faults: ['slow-activation'] },
+  { phase: 'TRIAL', faults: [] },
+  { phase: 'AWAIT_CONFIRM', faults: [] },
+  { phase: 'COMMITTING', faults: ['slow-boot'] },
+  {
+    phase: 'ROLLING_BACK',
+    faults: ['slow-activation', 'unit-fails'],
+    prepare: slowRollback,
+    cleanUp: normalRollback,
+  },
+];
 
 const DISTURBANCES: readonly {
   readonly name: string;
@@ -66,10 +79,10 @@ export function listScenarios(): Scenario[] {
 }
 
 function disturbances(): Scenario[] {
-  return Object.entries(SLOW).flatMap(([phase, slow]) =>
+  return SLOW.flatMap(({ phase, name: state = phase, ...slow }) =>
     DISTURBANCES.map(({ name, act, silent = false }) => ({
-      name: `${name} in ${phase}`,
-      at: phase as DeployPhase,
+      name: `${name} in ${state}`,
+      at: phase,
       ...slow,
       disturb: phase === 'AWAIT_CONFIRM' ? unconfirmed(act, silent) : act,
       ends: ANY,
@@ -109,6 +122,27 @@ function badSurroundings(): Scenario[] {
     { name: 'full disk in TRIAL', at: 'TRIAL', faults: [], ...full },
     { name: 'full disk in COMMITTING', at: 'COMMITTING', faults: ['slow-boot'], ...full },
     {
+      name: 'changed address',
+      faults: ['moves-address'],
+      moves: true,
+      cleanUp: moveBack,
+      ends: ['COMMITTED'],
+    },
+    {
+      name: 'changed address and a failing check',
+      faults: ['moves-address', 'unit-fails'],
+      moves: true,
+      ends: ['ROLLED_BACK'],
+    },
+    {
+      name: 'nixos-rebuild at work at the commit',
+      faults: [],
+      at: 'TRIAL',
+      disturb: async ({ host }) => await holdSwitchLock(host),
+      cleanUp: releaseSwitchLock,
+      ends: ['COMMITTED'],
+    },
+    {
       name: 'nixos-rebuild at work before',
       faults: [],
       prepare: holdSwitchLock,
@@ -131,6 +165,13 @@ function badSurroundings(): Scenario[] {
       ends: ['ROLLED_BACK'],
     },
   ];
+}
+
+/** The operator plugs the cable of the old network in again. */
+async function moveBack(host: WorldHost): Promise<void> {
+  await host.shell(
+    `ip address flush dev eth0; ip address add ${host.address}/24 dev eth0; rm -f /run/lab-address`,
+  );
 }
 
 async function smallDisk(host: WorldHost): Promise<void> {

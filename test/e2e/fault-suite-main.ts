@@ -4,10 +4,12 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { parseArgs } from 'node:util';
+import type { Hooks } from '../../src/api/deploy-hooks.ts';
 import { type DeployState, isFinal } from '../../src/api/deploy-state.ts';
 import { deadline, sleep } from '../../src/util/deadline.ts';
 import { type DeployScene, openDeployScene, type Outcome } from './deploy-scene.ts';
 import { listScenarios, type Scenario } from './fault-scenarios.ts';
+import { movedAddress } from './faulty-system.ts';
 import type { WorldHost } from './lab/world-host.ts';
 import type { WorldProcess } from './lab/world-process.ts';
 
@@ -93,7 +95,11 @@ async function runScenario(scene: DeployScene, run: Run): Promise<string> {
   const before = await newestId(host);
   const client = scene.start(host, next, {
     health: { stable: scenario.at === 'TRIAL' ? 4 : 1, timeout: 10 },
-    timeouts: { activation: 8, confirm: scenario.at === 'AWAIT_CONFIRM' ? 15 : 10, lock: 25 },
+    timeouts: { activation: 8, confirm: confirmSeconds(scenario), lock: 25 },
+    ...(scenario.hook !== undefined && { hooks: beforeHook(scenario.hook) }),
+    ...(scenario.moves === true && {
+      confirmAt: { address: movedAddress(host.address), port: undefined, only: true },
+    }),
   });
   if (scenario.at !== undefined && scenario.disturb !== undefined) {
     if (scenario.at === 'AWAIT_CONFIRM') await lockOut(host, client);
@@ -104,6 +110,16 @@ async function runScenario(scene: DeployScene, run: Run): Promise<string> {
   if (scenario.silent === true) await host.shell(`[ ! -e ${KEYS}.off ] || mv ${KEYS}.off ${KEYS}`);
   else assertReport(await scene.outcome(client), state);
   return await assertEnd(scene, run, { next, state: await finalState(host, state) });
+}
+
+/** A move is found out by a connection that went silent, and that takes its time. */
+function confirmSeconds({ at, moves }: Scenario): number {
+  if (moves === true) return 30;
+  return at === 'AWAIT_CONFIRM' ? 15 : 10;
+}
+
+function beforeHook(command: string): Hooks {
+  return { before: [{ name: 'backup', command, timeout: 20, on: 'host' }], after: [] };
 }
 
 /** The report was taken when it was written: read again what the host has now. */

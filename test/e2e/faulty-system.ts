@@ -18,8 +18,9 @@ export type Fault =
   | 'slow-activation'
   | 'restarts-sshd'
   | 'reexecs'
-  /** The activation gives the host another address; the old system's takes it back. */
+  /** The activation gives the host another address (the old system's takes it back), or moves sshd to port 2222. */
   | 'moves-address'
+  | 'moves-port'
   /** Installing the boot loader fails, or takes 3 s. */
   | 'bootloader-fails'
   | 'slow-boot';
@@ -34,6 +35,11 @@ export interface FaultySystem {
 }
 
 const SCRIPTS = join(import.meta.dirname, 'faulty-system');
+
+/** Where a system that `moves-address` takes its host: 10.77.0.7 becomes 10.77.0.17, 10.77.0.11 becomes 10.77.0.111. */
+export function movedAddress(address: string): string {
+  return address.replace(/\.(\d+)$/, '.1$1');
+}
 
 /** Puts the system into the controller's store and answers its path. */
 export async function buildFaultySystem(world: World, system: FaultySystem): Promise<string> {
