@@ -8,23 +8,19 @@ import { rebuildDatabase, type RebuildResult } from '../cache/rebuild.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { dataPaths, defaultDataDirectory, openData } from './data-directory.ts';
+import { dataPaths, openData } from './data-directory.ts';
+import { type DataOptions, withDataOptions } from './data-options.ts';
 import { openServerBlobs, recallStorage } from './server-storage.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
 
-interface Common {
-  readonly data: string;
-  readonly json?: boolean;
-}
-
-interface FsckFlags extends Common {
+interface FsckFlags extends DataOptions {
   readonly quick?: boolean;
   readonly full?: boolean;
   readonly repair?: boolean;
 }
 
 export function registerCacheCare(cache: Command, io: CliIo): void {
-  withCommon(cache.command('fsck'), io)
+  withDataOptions(cache.command('fsck'), io)
     .description('Compare what the database says with what is stored; also while the server runs')
     .option('--quick', 'presence and size of each pack (default)')
     .option('--full', 'read every byte and compare every chunk with its name')
@@ -34,19 +30,13 @@ export function registerCacheCare(cache: Command, io: CliIo): void {
       '\nExit code 8 when something is damaged.\n\nExample:\n  slipway cache fsck --full --repair',
     )
     .action(async (options: FsckFlags) => await runFsck(options, io));
-  withCommon(cache.command('rebuild'), io)
+  withDataOptions(cache.command('rebuild'), io)
     .description('Restore a lost database from packs and journal; the server must be stopped')
     .addHelpText(
       'after',
       '\nExample:\n  mv slipway.db* /tmp/ && slipway cache rebuild --data /var/lib/slipway',
     )
-    .action(async (options: Common) => await runRebuild(options, io));
-}
-
-function withCommon(command: Command, io: CliIo): Command {
-  return command
-    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
-    .option('--json', 'print one JSON object');
+    .action(async (options: DataOptions) => await runRebuild(options, io));
 }
 
 async function runFsck(options: FsckFlags, io: CliIo): Promise<void> {
@@ -65,14 +55,14 @@ async function runFsck(options: FsckFlags, io: CliIo): Promise<void> {
   if (!report.clean) throw damaged(report, options.repair === true);
 }
 
-async function runRebuild(options: Common, io: CliIo): Promise<void> {
+async function runRebuild(options: DataOptions, io: CliIo): Promise<void> {
   const paths = dataPaths(options.data);
   if (!existsSync(paths.root))
     throw new SlipwayError('not_found', `There is no data directory ${paths.root}.`, {
       next: 'Name it with --data.',
     });
   using _lock = lockDirectory(paths.root);
-  await using data = await openData(options.data);
+  await using data = await openData(options.data, { make: true });
   await using blobs = await openServerBlobs(paths, await recallStorage(paths));
   const result = await rebuildDatabase({ database: data.database, blobs });
   const caches = (await data.caches.list()).map(({ name }) => name);

@@ -8,16 +8,12 @@ import { registerTrust } from './cache-trust.ts';
 import { registerCacheCare } from './cache-care-command.ts';
 import { registerStats } from './cache-stats.ts';
 import type { CliIo } from './cli-io.ts';
-import { defaultDataDirectory, openData, type OpenData } from './data-directory.ts';
+import { openData, type OpenData } from './data-directory.ts';
+import { type DataOptions, printValue, withDataOptions } from './data-options.ts';
 import { registerGarbage } from './garbage-commands.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
 
-interface Common {
-  readonly data: string;
-  readonly json?: boolean;
-}
-
-interface CreateOptions extends Common {
+interface CreateOptions extends DataOptions {
   readonly public?: boolean;
   readonly priority: number;
   readonly storeDir: string;
@@ -45,27 +41,27 @@ export function registerCache(program: Command, io: CliIo): void {
   registerStats(cache, io);
   registerConfigure(cache, io);
   registerTrust(cache, io);
-  withCommon(cache.command('info'), io)
+  withDataOptions(cache.command('info'), io)
     .argument('<name>')
     .description('Settings, public key and contents of a cache')
     .addHelpText('after', '\nExample:\n  slipway cache info main')
-    .action(async (name: string, options: Common) => {
+    .action(async (name: string, options: DataOptions) => {
       await using data = await openData(options.data);
-      print(io, options, await viewOf(data, await data.caches.get(name)), renderOne);
+      printValue(io, options, await viewOf(data, await data.caches.get(name)), renderOne);
     });
-  withCommon(cache.command('list'), io)
+  withDataOptions(cache.command('list'), io)
     .description('All caches of this server')
     .addHelpText('after', '\nExample:\n  slipway cache list --json')
-    .action(async (options: Common) => {
+    .action(async (options: DataOptions) => {
       await using data = await openData(options.data);
       const views: CacheView[] = [];
       for (const found of await data.caches.list()) views.push(await viewOf(data, found));
-      print(io, options, { caches: views }, renderList);
+      printValue(io, options, { caches: views }, renderList);
     });
 }
 
 function registerCreate(cache: Command, io: CliIo): void {
-  withCommon(cache.command('create'), io)
+  withDataOptions(cache.command('create'), io)
     .argument('<name>', 'also the first part of its URL')
     .description('Make a cache and its signing key')
     .option('--public', 'let everybody read it; only tokens write')
@@ -82,14 +78,8 @@ function registerCreate(cache: Command, io: CliIo): void {
         storeDir: options.storeDir,
         closed: options.openClosures !== true,
       });
-      print(io, options, await viewOf(data, created), renderOne);
+      printValue(io, options, await viewOf(data, created), renderOne);
     });
-}
-
-function withCommon(command: Command, io: CliIo): Command {
-  return command
-    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
-    .option('--json', 'print one JSON object');
 }
 
 async function viewOf(data: OpenData, cache: Cache): Promise<CacheView> {
@@ -103,10 +93,6 @@ async function viewOf(data: OpenData, cache: Cache): Promise<CacheView> {
     publicKeys: keys.map(publicKeyOf),
     ...(await readStatistics(data.database, cache)),
   };
-}
-
-function print<T>(io: CliIo, options: Common, value: T, render: (io: CliIo, value: T) => string): void {
-  io.stdout(options.json === true ? `${JSON.stringify(value)}\n` : render(io, value));
 }
 
 function renderOne(io: CliIo, view: CacheView): string {

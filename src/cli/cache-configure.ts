@@ -5,12 +5,12 @@ import type { Cache, CacheChanges } from '../cache/cache-registry.ts';
 import { changeKeys } from '../cache/change-keys.ts';
 import { generateSecretKey, parseSecretKey, publicKeyOf } from '../nix/signature.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { printValue, withCacheOptions, type CacheOptions } from './cache-options.ts';
+import { printValue, withDataOptions, type DataOptions } from './data-options.ts';
 import type { CliIo } from './cli-io.ts';
 import { openData, type OpenData } from './data-directory.ts';
 import { parseDuration } from './parse-duration.ts';
 
-interface ConfigureOptions extends CacheOptions {
+interface ConfigureOptions extends DataOptions {
   readonly public?: boolean;
   readonly private?: boolean;
   readonly priority?: string;
@@ -40,7 +40,7 @@ Examples:
   slipway cache configure main --retire-key main-1       (later: sign with the new one alone)`;
 
 export function registerConfigure(cache: Command, io: CliIo): void {
-  withCacheOptions(cache.command('configure'), io)
+  withDataOptions(cache.command('configure'), io)
     .argument('<name>')
     .description('Change settings and signing keys of a cache')
     .option('--public', 'let everybody read it')

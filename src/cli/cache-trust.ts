@@ -6,7 +6,7 @@ import { findOrigins, listConflicts, type Conflict, type Origin } from '../cache
 import { endEpoch } from '../cache/resign-paths.ts';
 import { parseStorePath, storePathHash } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { printValue, withCacheOptions, type CacheOptions } from './cache-options.ts';
+import { printValue, withDataOptions, type DataOptions } from './data-options.ts';
 import type { CliIo } from './cli-io.ts';
 import { openData } from './data-directory.ts';
 import { formatTable, makeStyle, stripControl } from './style.ts';
@@ -18,12 +18,12 @@ export function registerTrust(cache: Command, io: CliIo): void {
 }
 
 function registerWho(cache: Command, io: CliIo): void {
-  withCacheOptions(cache.command('who'), io)
+  withDataOptions(cache.command('who'), io)
     .argument('<name>', 'the cache')
     .argument('<path>', 'store path, or its hash part')
     .description('Say who wrote a path, when and with which token, in the cache and its overlays')
     .addHelpText('after', '\nExample:\n  slipway cache who main /nix/store/…-hello-2.12')
-    .action(async (name: string, path: string, options: CacheOptions) => {
+    .action(async (name: string, path: string, options: DataOptions) => {
       await using data = await openData(options.data);
       const found = await data.caches.get(name);
       const origins = await findOrigins(data.database, found, hashOf(path, found.storeDir));
@@ -36,11 +36,11 @@ function registerWho(cache: Command, io: CliIo): void {
 }
 
 function registerConflicts(cache: Command, io: CliIo): void {
-  withCacheOptions(cache.command('conflicts'), io)
+  withDataOptions(cache.command('conflicts'), io)
     .argument('<name>', 'the cache')
     .description('List what was refused because the path is there with other contents')
     .addHelpText('after', '\nExample:\n  slipway cache conflicts main')
-    .action(async (name: string, options: CacheOptions) => {
+    .action(async (name: string, options: DataOptions) => {
       await using data = await openData(options.data);
       const conflicts = await listConflicts(data.database, await data.caches.get(name));
       printValue(io, options, { conflicts }, renderConflicts);
@@ -48,13 +48,13 @@ function registerConflicts(cache: Command, io: CliIo): void {
 }
 
 function registerPromote(cache: Command, io: CliIo): void {
-  withCacheOptions(cache.command('promote'), io)
+  withDataOptions(cache.command('promote'), io)
     .argument('<name>', 'the cache')
     .argument('<writer>', 'whose overlay: the id of its token, or its identity such as github-4711')
     .argument('<path>', 'store path, or its hash part')
     .description("Publish a path of a contributor, with what it needs, under the cache's own key")
     .addHelpText('after', '\nExample:\n  slipway cache promote main k3p0s7wq1z /nix/store/…-hello-2.12')
-    .action(async (name: string, writer: string, path: string, options: CacheOptions) => {
+    .action(async (name: string, writer: string, path: string, options: DataOptions) => {
       await using data = await openData(options.data);
       const base = await data.caches.get(name);
       const overlay = await data.caches.get(`${name}~${writer}`);

@@ -6,7 +6,12 @@ import type { CommandEntry, RegisterCommand } from './command-entry.ts';
 interface Words {
   /** `''` for the program, `ci` for a command, `ci run` for a command below it. */
   readonly trail: string;
-  readonly words: readonly string[];
+  readonly words: readonly Word[];
+}
+
+interface Word {
+  readonly text: string;
+  readonly about: string;
 }
 
 /** The completion command for a table of commands. */
@@ -37,20 +42,29 @@ async function collectWords(
 }
 
 function wordsBelow(command: Command, trail: string): Words[] {
-  const names = command.commands.map((sub) => sub.name());
-  const options = command.options.flatMap((option) => (option.long === undefined ? [] : [option.long]));
-  const own = { trail, words: [...names, ...options, '--help'] };
+  const names = command.commands.map((sub) => ({ text: sub.name(), about: sub.description() }));
+  const options = command.options.flatMap(({ long, description }) =>
+    long === undefined ? [] : [{ text: long, about: description }],
+  );
+  const own = { trail, words: [...names, ...options, { text: '--help', about: 'display help for command' }] };
   return [own, ...command.commands.flatMap((sub) => wordsBelow(sub, `${trail} ${sub.name()}`.trim()))];
 }
 
+/** Only the names of commands make the trail: hosts, files and the values of options stand between them as they like. */
 function bashScript(table: readonly Words[], zsh: boolean): string {
-  const cases = table.map(({ trail, words }) => `    '${trail}') words='${words.join(' ')}' ;;`);
+  const trails = table.filter(({ trail }) => trail !== '').map(({ trail }) => `'${trail}'`);
+  const cases = table.map(
+    ({ trail, words }) => `    '${trail}') words='${words.map(({ text }) => text).join(' ')}' ;;`,
+  );
   return [
     ...(zsh ? ['autoload -U +X bashcompinit && bashcompinit'] : []),
     '_slipway() {',
-    '  local trail="" words="" i',
+    '  local trail="" words="" next i',
     '  for ((i = 1; i < COMP_CWORD; i++)); do',
-    '    [[ ${COMP_WORDS[i]} == -* ]] || trail="${trail:+$trail }${COMP_WORDS[i]}"',
+    '    next="${trail:+$trail }${COMP_WORDS[i]}"',
+    '    case "$next" in',
+    `    ${trails.join('|')}) trail="$next" ;;`,
+    '    esac',
     '  done',
     '  case "$trail" in',
     ...cases,
@@ -69,9 +83,9 @@ function fishScript(table: readonly Words[]): string {
       depth.length === 0
         ? '__fish_use_subcommand'
         : depth.map((word) => `__fish_seen_subcommand_from ${word}`).join('; and ');
-    return words.map((word) => {
-      const what = word.startsWith('--') ? `-l ${word.slice(2)}` : `-a ${word}`;
-      return `complete -c slipway -n '${condition}' ${what}`;
+    return words.map(({ text, about }) => {
+      const what = text.startsWith('--') ? `-l ${text.slice(2)}` : `-a ${text}`;
+      return `complete -c slipway -n '${condition}' ${what} -d '${about.replaceAll(/['\\]/g, '\\$&')}'`;
     });
   });
   return `${lines.join('\n')}\n`;

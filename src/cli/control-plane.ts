@@ -1,6 +1,6 @@
 // Composition root of the server part, used by `serve` and `up`: data directory, caches, fleet, HTTP. It starts no
 // process; what does (poller, pipeline) is put beside it by `up`.
-import { chmod, mkdir } from 'node:fs/promises';
+import { chmod } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
@@ -21,7 +21,7 @@ import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { dataPaths, type DataPaths } from './data-directory.ts';
+import { dataPaths, type DataPaths, makeDataDirectory } from './data-directory.ts';
 import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
 import {
@@ -127,7 +127,7 @@ async function collectBeside(
 
 async function openDataDirectory(directory: string): Promise<DataPaths> {
   const paths = dataPaths(directory);
-  await mkdir(paths.root, { recursive: true, mode: 0o700 });
+  await makeDataDirectory(paths.root);
   await chmod(paths.root, 0o700);
   return paths;
 }

@@ -1,10 +1,11 @@
 // The data directory as `cache` and `token` use it, beside a running server or without one: its database and its keys.
-import { mkdir } from 'node:fs/promises';
-import { join, resolve } from 'node:path';
+import { access, mkdir } from 'node:fs/promises';
+import { dirname, join, resolve } from 'node:path';
 import { openTokenRegistry, type TokenRegistry } from '../auth/token-registry.ts';
 import { CacheRegistry } from '../cache/cache-registry.ts';
 import { SigningKeys } from '../cache/signing-keys.ts';
 import type { Database } from '../storage/database.ts';
+import { messageOf, SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { openServerDatabase, recallStorage } from './server-storage.ts';
 
@@ -12,6 +13,8 @@ export interface DataPaths {
   readonly root: string;
   readonly database: string;
   readonly packs: string;
+  /** Where the database and the packs are, when they are elsewhere. */
+  readonly storage: string;
   readonly keys: string;
 }
 
@@ -35,14 +38,19 @@ export function dataPaths(directory: string): DataPaths {
     root,
     database: join(root, 'slipway.db'),
     packs: join(root, 'packs'),
+    storage: join(root, 'storage.json'),
     keys: join(root, 'keys'),
   };
 }
 
-/** Opens the data directory, making it (mode 0700) when it is not there. */
-export async function openData(directory: string): Promise<OpenData> {
+/** Opens what a server keeps in its data directory. `make`: also where there is none yet; else that is `not_found`. */
+export async function openData(
+  directory: string,
+  { make = false }: { readonly make?: boolean } = {},
+): Promise<OpenData> {
   const paths = dataPaths(directory);
-  await mkdir(paths.root, { recursive: true, mode: 0o700 });
+  if (make) await makeDataDirectory(paths.root);
+  else if (!(await holdsData(paths))) throw noData(paths.root);
   const database = await openServerDatabase(paths, await recallStorage(paths));
   const keys = new SigningKeys(paths.keys);
   const tokens = openTokenRegistry(database);
@@ -56,4 +64,45 @@ export async function openData(directory: string): Promise<OpenData> {
       await database[Symbol.asyncDispose]();
     },
   };
+}
+
+/** Makes the directory, for its owner alone. Not by `recursive`: below /proc Node's mkdir then never ends. */
+export async function makeDataDirectory(root: string): Promise<void> {
+  try {
+    await makeWithParents(root);
+  } catch (error) {
+    throw new SlipwayError('unavailable', `The data directory cannot be made: ${messageOf(error)}`, {
+      next: 'Name a directory that this user may write: --data DIRECTORY',
+      cause: error,
+    });
+  }
+}
+
+async function makeWithParents(folder: string): Promise<void> {
+  const make = async (): Promise<void> => await mkdir(folder, { mode: 0o700 });
+  try {
+    await make();
+  } catch (error) {
+    if (hasCode(error, 'EEXIST')) return;
+    if (!hasCode(error, 'ENOENT')) throw error;
+    await makeWithParents(dirname(folder));
+    await make();
+  }
+}
+
+async function holdsData(paths: DataPaths): Promise<boolean> {
+  return await Promise.any([access(paths.database), access(paths.storage)]).then(
+    () => true,
+    () => false,
+  );
+}
+
+function noData(root: string): SlipwayError {
+  return new SlipwayError('not_found', `There is no server's data in ${root}.`, {
+    next: 'Name its directory with --data or SLIPWAY_DATA; "slipway up", "cache create" and "token create" make one.',
+  });
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }

@@ -23,6 +23,10 @@ export async function evaluateAttribute(what: Evaluation): Promise<unknown> {
   if (result.code === 0) return JSON.parse(result.stdout.toString('utf8')) as unknown;
   if (/does not provide attribute/.test(result.stderr)) return undefined;
   const { message, detail } = parseNixError(result.stderr);
+  if (/is not part of a flake|flake\.nix|No such file or directory$/.test(message))
+    throw new SlipwayError('evaluation_failed', `There is no flake at ${what.flake}: ${message}`, {
+      next: "Run this in the fleet's checkout, or name it: --flake PATH",
+    });
   throw new SlipwayError('evaluation_failed', `${what.flake} does not evaluate: ${message}`, {
     next: `Repeat it with: nix eval ${what.flake}#${what.attribute}`,
     facts: { detail },

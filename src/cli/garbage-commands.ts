@@ -10,24 +10,20 @@ import { deletePath, type Deletion } from '../cache/delete-path.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { dataPaths, defaultDataDirectory, openData } from './data-directory.ts';
+import { dataPaths, openData } from './data-directory.ts';
+import { type DataOptions, withDataOptions } from './data-options.ts';
 import { parseDuration } from './parse-duration.ts';
 import { openServerBlobs, recallStorage } from './server-storage.ts';
 import { formatBytes, formatDuration, formatTable, makeStyle, type Style } from './style.ts';
 
-interface Common {
-  readonly data: string;
-  readonly json?: boolean;
-}
-
-interface GcOptions extends Common {
+interface GcOptions extends DataOptions {
   readonly dryRun?: boolean;
   readonly keep?: string;
   readonly grace?: string;
 }
 
 export function registerGarbage(cache: Command, io: CliIo): void {
-  withCommon(cache.command('gc'), io)
+  withDataOptions(cache.command('gc'), io)
     .description('Remove what no release, host, pin or retention keeps; safe beside a running server')
     .option('--dry-run', 'say what would go; change nothing')
     .option(
@@ -37,12 +33,12 @@ export function registerGarbage(cache: Command, io: CliIo): void {
     .option('--grace <time>', 'how long a path is still served once nothing keeps it (default: 3d)')
     .addHelpText('after', '\nExample:\n  slipway cache gc --dry-run')
     .action(async (options: GcOptions) => await runGc(options, io));
-  withCommon(cache.command('delete'), io)
+  withDataOptions(cache.command('delete'), io)
     .argument('<path>', 'a store path')
     .description('Take one path out of every cache now, and its bytes off the disk: for a leaked secret')
     .option('--force', 'also when other paths reference it')
     .addHelpText('after', '\nExample:\n  slipway cache delete /nix/store/…-leaked-config')
-    .action(async (path: string, options: Common & { readonly force?: boolean }) => {
+    .action(async (path: string, options: DataOptions & { readonly force?: boolean }) => {
       await using data = await openData(options.data);
       await using blobs = await openBlobs(options.data);
       const parts = { database: data.database, blobs };
@@ -81,12 +77,6 @@ function graceOf(text: string): number {
 async function openBlobs(directory: string): ReturnType<typeof openServerBlobs> {
   const paths = dataPaths(directory);
   return await openServerBlobs(paths, await recallStorage(paths));
-}
-
-function withCommon(command: Command, io: CliIo): Command {
-  return command
-    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
-    .option('--json', 'print one JSON object');
 }
 
 function renderReport(io: CliIo, report: GarbageReport): string {

@@ -3,18 +3,21 @@ import { Command, CommanderError } from 'commander';
 import { processIo, type CliIo } from './cli-io.ts';
 import { COMMANDS } from './commands.ts';
 import { reportFailure } from './failure.ts';
+import { reportUsage } from './usage-error.ts';
 
-const EXIT_USAGE = 2;
-
-export async function main(argv: readonly string[], io: CliIo): Promise<number> {
+export async function main(words: readonly string[], io: CliIo): Promise<number> {
+  // Only the called command is loaded, so `help COMMAND` has to become a call of it.
+  const argv = words[0] === 'help' ? [...words.slice(1), '--help'] : words;
   const program = newProgram(io);
   await registerCommands(program, io, argv);
   try {
     await program.parseAsync([...argv], { from: 'user' });
     return typeof process.exitCode === 'number' ? process.exitCode : 0;
   } catch (error) {
-    if (error instanceof CommanderError) return error.exitCode === 0 ? 0 : EXIT_USAGE;
-    return reportFailure(io, error, argv.includes('--json'));
+    const json = argv.includes('--json');
+    if (!(error instanceof CommanderError)) return reportFailure(io, error, json);
+    if (error.exitCode === 0) return 0;
+    return reportUsage(io, { error, program, argv, json });
   }
 }
 
@@ -24,8 +27,7 @@ function newProgram(io: CliIo): Command {
     .version('0.1.0')
     .exitOverride()
     .showSuggestionAfterError()
-    .showHelpAfterError('(add --help for the options and an example)')
-    .configureOutput({ writeOut: io.stdout, writeErr: io.stderr })
+    .configureOutput({ writeOut: io.stdout, writeErr: io.stderr, outputError: () => undefined })
     .addHelpText(
       'after',
       '\nFirst steps: slipway up --data ./slipway --repository https://forge.example.org/me/fleet.git',

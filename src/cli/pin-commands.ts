@@ -5,21 +5,17 @@ import { readRoots } from '../cache/gc-roots.ts';
 import { addPin, listPins, removePin } from '../cache/pins.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { CliIo } from './cli-io.ts';
-import { defaultDataDirectory, openData } from './data-directory.ts';
+import { openData } from './data-directory.ts';
+import { type DataOptions, withDataOptions } from './data-options.ts';
 import { formatTable, makeStyle } from './style.ts';
 
-interface Common {
-  readonly data: string;
-  readonly json?: boolean;
-}
-
 export function registerPin(program: Command, io: CliIo): void {
-  withCommon(program.command('pin'), io)
+  withDataOptions(program.command('pin'), io)
     .argument('<name>', 'what it is for')
     .argument('<path...>', 'store paths; their closures are kept, too')
     .description('Keep paths in every cache until they are unpinned')
     .addHelpText('after', '\nExample:\n  slipway pin installer-24.05 /nix/store/…-installer.iso')
-    .action(async (name: string, paths: string[], options: Common) => {
+    .action(async (name: string, paths: string[], options: DataOptions) => {
       await using data = await openData(options.data);
       await addPin(
         data.database,
@@ -31,12 +27,12 @@ export function registerPin(program: Command, io: CliIo): void {
 }
 
 export function registerUnpin(program: Command, io: CliIo): void {
-  withCommon(program.command('unpin'), io)
-    .argument('<name>')
+  withDataOptions(program.command('unpin'), io)
+    .argument('<name>', 'as "slipway pins" shows it')
     .argument('[path...]', 'only these paths of the pin')
     .description('Let go of a pin')
     .addHelpText('after', '\nExample:\n  slipway unpin installer-24.05')
-    .action(async (name: string, paths: string[], options: Common) => {
+    .action(async (name: string, paths: string[], options: DataOptions) => {
       await using data = await openData(options.data);
       const removed = await removePin(
         data.database,
@@ -48,11 +44,11 @@ export function registerUnpin(program: Command, io: CliIo): void {
 }
 
 export function registerPins(program: Command, io: CliIo): void {
-  withCommon(program.command('pins'), io)
+  withDataOptions(program.command('pins'), io)
     .description('What is pinned, and with --all also what releases and hosts keep')
     .option('--all', 'every root of garbage collection, with its reason')
     .addHelpText('after', '\nExample:\n  slipway pins --all')
-    .action(async (options: Common & { readonly all?: boolean }) => {
+    .action(async (options: DataOptions & { readonly all?: boolean }) => {
       await using data = await openData(options.data);
       const pins = await listPins(data.database);
       const roots =
@@ -65,10 +61,4 @@ export function registerPins(program: Command, io: CliIo): void {
         : pins.flatMap(({ name, paths }) => paths.map((path) => [style.bold(name), path]));
       io.stdout(rows.length === 0 ? 'Nothing is pinned.\n' : formatTable(rows));
     });
-}
-
-function withCommon(command: Command, io: CliIo): Command {
-  return command
-    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
-    .option('--json', 'print one JSON object');
 }

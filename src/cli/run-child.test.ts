@@ -2,10 +2,11 @@ import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { RunStatus } from '../api/fleet-status.ts';
 import { repositoryConfig } from '../api/server-config.ts';
+import { dataPaths } from './data-directory.ts';
 import { runArguments } from './run-child.ts';
 
 const plane = {
-  paths: { root: '/d', database: '/d/slipway.db', packs: '/d/packs', keys: '/d/keys' },
+  paths: dataPaths('/d'),
   keys: {
     releaseKeyFile: '/d/keys/release-signing.key',
     releasePublicKey: 'r:x',

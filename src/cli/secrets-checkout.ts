@@ -5,6 +5,7 @@ import { readLocalRepository } from '../effects/git.ts';
 import { findObject } from '../effects/git-tree.ts';
 import { openNix, type Nix } from '../effects/nix-cli.ts';
 import { defaultEvaluationLimits, evaluateHosts, type HostResult } from '../pipeline/evaluate-hosts.ts';
+import { explainFlake } from '../pipeline/flake-failure.ts';
 import type { FleetFacts } from '../pipeline/fleet-facts.ts';
 import { readFleet } from '../pipeline/read-fleet.ts';
 import type { FlakeSource } from '../pipeline/flake-source.ts';
@@ -41,7 +42,9 @@ export async function openCheckout(path: string, signal: AbortSignal): Promise<C
   const nix = openNix();
   const ref = branch === undefined ? 'HEAD' : `refs/heads/${branch}`;
   const flake = { mirror: gitDirectory, ref, commit };
-  const fleet = await readFleet(nix, flake, { signal });
+  const fleet = await readFleet(nix, flake, { signal }).catch((error: unknown) => {
+    throw explainFlake(error);
+  });
   const source = await openGitTree(gitDirectory, commit);
   return { gitDirectory, workTree, commit, fleet, source, nix, flake };
 }

@@ -1,6 +1,6 @@
 // `slipway secrets …`: which host reads which secret, what a release would do with them, and writing one without being
 // able to read any. Looks at the commit that is checked out; publishes nothing.
-import type { Command } from 'commander';
+import { type Command, Option } from 'commander';
 import { ERROR_CODES, SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import {
@@ -166,7 +166,7 @@ function registerApprove(secrets: Command, io: CliIo): void {
 
 function withRepository(command: Command, io: CliIo): Command {
   return command
-    .option('--repository <folder>', 'the checkout of the fleet', io.cwd)
+    .addOption(new Option('--repository <folder>', 'the checkout of the fleet').default(io.cwd, '.'))
     .option('--json', 'print one JSON object');
 }
 

@@ -1,7 +1,6 @@
 // Opens what the configuration says the server keeps its knowledge and its bytes in. The settings (references of secrets,
 // never the secrets) are remembered in the data directory, so that `slipway cache` and `slipway token` find the same.
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { join } from 'node:path';
 import { sweep } from '../cache/sweep.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { storageConfig, type S3Config, type StorageConfig } from '../api/storage-config.ts';
@@ -15,8 +14,6 @@ import type { S3Credentials } from '../storage/s3-client.ts';
 import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { DataPaths } from './data-directory.ts';
-
-const FILE_NAME = 'storage.json';
 
 export async function openServerDatabase(paths: DataPaths, config: StorageConfig): Promise<Database> {
   if (config.database === undefined) return await openSqliteDatabase(paths.database);
@@ -59,7 +56,7 @@ export async function sweepServerStorage(
 
 /** To be called by the server before it opens anything. */
 export async function rememberStorage(paths: DataPaths, config: StorageConfig): Promise<void> {
-  const file = join(paths.root, FILE_NAME);
+  const file = paths.storage;
   const known = storageConfig.parse(
     Object.fromEntries(Object.entries(config).filter(([key]) => key in storageConfig.shape)),
   );
@@ -70,7 +67,7 @@ export async function rememberStorage(paths: DataPaths, config: StorageConfig): 
 
 /** What the server of this data directory used last; nothing special when there was none. */
 export async function recallStorage(paths: DataPaths): Promise<StorageConfig> {
-  const file = join(paths.root, FILE_NAME);
+  const file = paths.storage;
   const text = await readFile(file, 'utf8').catch((error: unknown) => {
     if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return '{}';
     throw error;

@@ -5,29 +5,25 @@ import type { TokenInfo } from '../auth/token-registry.ts';
 import { quarantineWriter, type QuarantineResult } from '../cache/quarantine.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { dataPaths, defaultDataDirectory, openData } from './data-directory.ts';
+import { dataPaths, openData } from './data-directory.ts';
+import { type DataOptions, withDataOptions } from './data-options.ts';
 import { parseDuration } from './parse-duration.ts';
 import { ensureAtticVerifier } from './server-identities.ts';
 import { formatTable, makeStyle, stripControl } from './style.ts';
 
-interface Common {
-  readonly data: string;
-  readonly json?: boolean;
-}
-
-interface CreateOptions extends Common {
-  readonly read: readonly string[];
-  readonly write: readonly string[];
-  readonly contribute: readonly string[];
-  readonly manage: readonly string[];
-  readonly agent: readonly string[];
+interface CreateOptions extends DataOptions {
+  readonly read?: readonly string[];
+  readonly write?: readonly string[];
+  readonly contribute?: readonly string[];
+  readonly manage?: readonly string[];
+  readonly agent?: readonly string[];
   readonly view?: boolean;
   readonly admin?: boolean;
   readonly expires?: string;
   readonly attic?: boolean;
 }
 
-interface RevokeOptions extends Common {
+interface RevokeOptions extends DataOptions {
   readonly quarantine?: boolean;
 }
 
@@ -37,16 +33,16 @@ export function registerToken(program: Command, io: CliIo): void {
     .description('Issue, list and revoke access tokens')
     .addHelpText('after', '\nExample:\n  slipway token create --write main --expires 90d ci');
   registerCreate(token, io);
-  withCommon(token.command('list'), io)
+  withDataOptions(token.command('list'), io)
     .description('All tokens, with when they were last used; never their secrets')
     .addHelpText('after', '\nExample:\n  slipway token list')
-    .action(async (options: Common) => {
+    .action(async (options: DataOptions) => {
       await using data = await openData(options.data);
       const tokens = await data.tokens.list();
       if (options.json === true) io.stdout(`${JSON.stringify({ tokens: tokens.map(jsonOf) })}\n`);
       else io.stdout(renderList(io, tokens));
     });
-  withCommon(token.command('revoke'), io)
+  withDataOptions(token.command('revoke'), io)
     .argument('<id>', 'as "slipway token list" shows it')
     .description('End a token for good; it counts at once')
     .option('--quarantine', 'hold back what only this writer has written, in every cache')
@@ -61,26 +57,25 @@ export function registerToken(program: Command, io: CliIo): void {
 }
 
 function registerCreate(token: Command, io: CliIo): void {
-  withCommon(token.command('create'), io)
+  withDataOptions(token.command('create'), io)
     .argument('<name>', 'what it is for; shown in lists and as the writer of paths')
     .description('Issue a token and print it; it cannot be shown again')
-    .option('--read <cache>', 'may read this cache; * stands for anything; may be repeated', collect, [])
-    .option('--write <cache>', 'may read and write this cache; may be repeated', collect, [])
+    .option('--read <cache>', 'may read this cache; * stands for anything; may be repeated', collect)
+    .option('--write <cache>', 'may read and write this cache; may be repeated', collect)
     .option(
       '--contribute <cache>',
       'may fill an overlay of its own over this cache; may be repeated',
       collect,
-      [],
     )
-    .option('--manage <cache>', 'may create, configure and destroy this cache; may be repeated', collect, [])
-    .option('--agent <host>', 'is the agent of this host; may be repeated', collect, [])
+    .option('--manage <cache>', 'may create, configure and destroy this cache; may be repeated', collect)
+    .option('--agent <host>', 'is the agent of this host; may be repeated', collect)
     .option('--view', 'may see the status page')
     .option('--admin', 'may do everything but speak for a host')
     .option('--expires <time>', 'ends by itself after this time, such as 90d')
     .option('--attic', 'in the form that atticadm makes; with --read, --write and --manage only')
     .addHelpText('after', '\nExample:\n  slipway token create --write main --expires 90d ci')
     .action(async (name: string, options: CreateOptions) => {
-      await using data = await openData(options.data);
+      await using data = await openData(options.data, { make: true });
       const expiry =
         options.expires === undefined
           ? {}
@@ -98,19 +93,13 @@ function registerCreate(token: Command, io: CliIo): void {
     });
 }
 
-function withCommon(command: Command, io: CliIo): Command {
-  return command
-    .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
-    .option('--json', 'print one JSON object');
-}
-
 function scopesOf(options: CreateOptions): Scope[] {
   const texts = [
-    ...options.read.map((cache) => `read:${cache}`),
-    ...options.write.map((cache) => `write:${cache}`),
-    ...options.contribute.map((cache) => `contribute:${cache}`),
-    ...options.manage.map((cache) => `manage:${cache}`),
-    ...options.agent.map((host) => `agent:${host}`),
+    ...(options.read ?? []).map((cache) => `read:${cache}`),
+    ...(options.write ?? []).map((cache) => `write:${cache}`),
+    ...(options.contribute ?? []).map((cache) => `contribute:${cache}`),
+    ...(options.manage ?? []).map((cache) => `manage:${cache}`),
+    ...(options.agent ?? []).map((host) => `agent:${host}`),
     ...(options.view === true ? ['view'] : []),
     ...(options.admin === true ? ['admin'] : []),
   ];
@@ -119,7 +108,7 @@ function scopesOf(options: CreateOptions): Scope[] {
 
 /** Attic knows caches only, and one entry a pattern. */
 function atticScopesOf(options: CreateOptions): AtticScope[] {
-  const { read, write, manage, agent, contribute } = options;
+  const { read = [], write = [], manage = [], agent = [], contribute = [] } = options;
   if (agent.length + contribute.length > 0 || options.view === true || options.admin === true)
     throw new SlipwayError('invalid', "Attic's tokens can read, write and manage caches, and nothing else.", {
       next: 'Leave out --attic: the attic client takes our own tokens as well.',
@@ -140,7 +129,7 @@ function renderQuarantine({ held, kept, sideFiles }: QuarantineResult): string {
   return `Held back ${held.length} paths and removed ${sideFiles} logs and the like; ${kept} paths have another voucher.\n${lines}`;
 }
 
-function collect(value: string, before: readonly string[]): string[] {
+function collect(value: string, before: readonly string[] = []): string[] {
   return [...before, value];
 }
 

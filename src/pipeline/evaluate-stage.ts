@@ -1,9 +1,9 @@
 // Stage evaluate, and the evaluation of the release commit: hosts side by side, each told as it comes.
 import type { EmitRunEvent } from '../api/run-events.ts';
 import type { Nix } from '../effects/nix-cli.ts';
-import { isCode, SlipwayError } from '../util/errors.ts';
 import { defaultEvaluationLimits, evaluateHosts, type HostResult, type HostWork } from './evaluate-hosts.ts';
 import type { FleetFacts } from './fleet-facts.ts';
+import { describeEvaluation, explainFlake, nextAfterEvaluation } from './flake-failure.ts';
 import type { FlakeSource } from './flake-source.ts';
 import {
   type HostFacts,
@@ -89,48 +89,13 @@ function tellResult(result: HostResult<unknown>, toplevel: string | undefined, e
     stage: 'evaluate',
     host,
     code,
-    message: `The evaluation of ${host} failed: ${describe(result.error)}`,
+    message: `The evaluation of ${host} failed: ${describeEvaluation(result.error)}`,
     next:
       result.error.next ??
-      nextAfter(result.error, `nixosConfigurations.${host}.config.system.build.toplevel`),
+      nextAfterEvaluation(result.error, `nixosConfigurations.${host}.config.system.build.toplevel`),
   });
-}
-
-/** The error and, where Nix gave one, the place in the source below it. */
-function describe(error: SlipwayError): string {
-  const detail = error.facts['detail'];
-  const lines = typeof detail === 'string' ? detail.split('\n').slice(1) : [];
-  const place = lines.map((line) => line.trimEnd()).filter((line) => line !== '');
-  const indent = Math.min(...place.map((line) => line.search(/\S/)));
-  return [error.message, ...place.slice(0, 10).map((line) => line.slice(indent))].join('\n  ');
-}
-
-/** The commonest mistake deserves its own answer: a file that is there, but not in git. */
-function nextAfter(error: SlipwayError, attribute: string): string {
-  const [, absent] =
-    /'([^']+)'(?:: No such file or directory| does not exist| is not tracked)/.exec(error.message) ?? [];
-  return absent === undefined
-    ? `See more with: nix eval --show-trace .#${attribute}`
-    : `Check that ${absent} is committed ("git add"): flakes see only what git tracks.`;
 }
 
 function firstLine(text: string): string {
   return text.split('\n', 1)[0] ?? '';
-}
-
-function explainFlake(error: unknown): unknown {
-  if (!isCode(error, 'evaluation_failed')) return error;
-  const missing =
-    /(does not contain a|path|getting status of) '(\/nix\/store\/[^/']+\/)?flake\.nix'|flake\.nix' does not exist|is not a flake/;
-  const detail = describe(error);
-  if (missing.test(detail))
-    return new SlipwayError('evaluation_failed', 'The commit has no flake.nix at its root.', {
-      next: 'Commit a flake.nix; "git add" it first, since flakes see only what git tracks.',
-      cause: error,
-    });
-  return new SlipwayError('evaluation_failed', `The flake does not evaluate: ${detail}`, {
-    next: nextAfter(error, 'nixosConfigurations --apply builtins.attrNames'),
-    cause: error,
-    facts: error.facts,
-  });
 }

@@ -1,14 +1,14 @@
-// What all `slipway cache …` commands share: where the data directory is, and how a value is printed.
+// What all commands share that work on the server's data directory: where it is, and how a value is printed.
 import type { Command } from 'commander';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory } from './data-directory.ts';
 
-export interface CacheOptions {
+export interface DataOptions {
   readonly data: string;
   readonly json?: boolean;
 }
 
-export function withCacheOptions(command: Command, io: CliIo): Command {
+export function withDataOptions(command: Command, io: CliIo): Command {
   return command
     .option('--data <directory>', 'data directory of the server', defaultDataDirectory(io))
     .option('--json', 'print one JSON object');
@@ -16,7 +16,7 @@ export function withCacheOptions(command: Command, io: CliIo): Command {
 
 export function printValue<T>(
   io: CliIo,
-  options: CacheOptions,
+  options: DataOptions,
   value: T,
   render: (io: CliIo, value: T) => string,
 ): void {
