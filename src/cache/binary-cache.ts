@@ -1,10 +1,13 @@
 // The cache as the doors see it: what is published, how to read it, how to add to it. Opens and closes its parts.
+import { storePathHash } from '../nix/store-path.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { Semaphore } from '../util/concurrency.ts';
 import { AccessTimes } from './access-times.ts';
+import { BundleUploads, type BundleOutcome, type BundleUpload } from './bundle-uploads.ts';
 import { CacheRegistry, type Cache } from './cache-registry.ts';
 import { changeKeys } from './change-keys.ts';
+import { chunkKey, findKnownChunks, type ChunkScope } from './held-chunks.ts';
 import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding } from './content-reader.ts';
 import { parseLegacyNarName } from './legacy-nar-names.ts';
@@ -52,6 +55,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly #narInfos: NarInfoLookup;
   readonly #packs: PackPool;
   readonly #uploads: NarUploads;
+  readonly #bundles: BundleUploads;
   readonly #publisher: PathPublisher;
   readonly #promoter: Promoter;
   readonly #access: AccessTimes;
@@ -69,6 +73,7 @@ export class BinaryCache implements AsyncDisposable {
     this.#uploads = new NarUploads(database, blobs, packs);
     const quotas = new Quotas(database);
     this.#publisher = new PathPublisher({ database, keys: this.keys, layouts, quotas });
+    this.#bundles = new BundleUploads({ database, blobs, packs, publisher: this.#publisher });
     this.#promoter = new Promoter(database, this.keys);
     this.#access = new AccessTimes(database);
     const onDamage = (): void => this.#narInfos.forgetAll();
@@ -118,6 +123,25 @@ export class BinaryCache implements AsyncDisposable {
     await this.#publisher.publish(publication);
     this.#narInfos.forget(cache.id, hash);
     if (base !== undefined) await this.#promote(base, cache, hash, writer);
+  }
+
+  /** Takes a bundle of NARs in chunks and publishes their paths; see BundleUploads.take. */
+  async putBundle(upload: BundleUpload): Promise<BundleOutcome> {
+    const { cache, base, writer } = upload;
+    const outcome = await this.#ingests.run(async () => await this.#bundles.take(upload));
+    for (const { info, failure } of outcome.paths) {
+      if (failure !== undefined) continue;
+      const hash = storePathHash(info.storePath);
+      this.#narInfos.forget(cache.id, hash);
+      if (base !== undefined) await this.#promote(base, cache, hash, writer);
+    }
+    return outcome;
+  }
+
+  /** For each of the chunks, whether it has to be sent. */
+  async findMissingChunks(scope: ChunkScope, hashes: readonly Uint8Array[]): Promise<boolean[]> {
+    const known = await findKnownChunks(this.#database, scope, hashes);
+    return hashes.map((hash) => !known.has(chunkKey(hash)));
   }
 
   /** Which of the hashes none of the caches holds; asking counts as use of those that are held. */

@@ -1,14 +1,15 @@
 // Whether all that a path references is there already: a cache with complete closures takes it only then.
 import { storePathHash, type StorePath } from '../nix/store-path.ts';
 import type { NarInfo } from '../nix/narinfo.ts';
-import type { Database } from '../storage/database.ts';
+import type { Kysely } from 'kysely';
+import type { Schema } from '../storage/schema.ts';
 import type { Cache } from './cache-registry.ts';
 
 const REFERENCES_A_QUERY = 500;
 
 /** The first reference that none of the caches holds; the path itself does not count. */
 export async function findMissingReference(
-  database: Database,
+  db: Kysely<Schema>,
   caches: readonly Cache[],
   info: NarInfo,
 ): Promise<StorePath | undefined> {
@@ -16,7 +17,7 @@ export async function findMissingReference(
   const ids = caches.map(({ id }) => id);
   for (let from = 0; from < wanted.length; from += REFERENCES_A_QUERY) {
     const batch = wanted.slice(from, from + REFERENCES_A_QUERY);
-    const rows = await database.read
+    const rows = await db
       .selectFrom('store_path')
       .select('store_path')
       .where('cache_id', 'in', ids)

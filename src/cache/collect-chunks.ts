@@ -4,6 +4,7 @@
 import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import { ChunkFilter } from './chunk-filter.ts';
+import { dropExpiredChunks, stagedChunks } from './held-chunks.ts';
 import { parseRecipe } from '../content/recipe.ts';
 
 const CONTENTS_A_PAGE = 200;
@@ -29,6 +30,7 @@ export async function collectChunks(
   database: Database,
   options: CollectChunksOptions,
 ): Promise<ChunkCollection> {
+  if (options.dryRun !== true) await dropExpiredChunks(database, options.now);
   const used = await usedChunks(database, options.progress);
   const total = { marked: 0, removed: 0, removedBytes: 0 };
   for (let after: Uint8Array = new Uint8Array(); ;) {
@@ -70,8 +72,27 @@ async function usedChunks(database: Database, progress: () => Promise<void>): Pr
       .execute();
     for (const row of rows) for (const { hash } of parseRecipe(row.recipe).chunks) used.add(hash);
     const last = rows.at(-1);
-    if (last === undefined || rows.length < CONTENTS_A_PAGE) return used;
+    if (last === undefined || rows.length < CONTENTS_A_PAGE) break;
     after = last.id;
+    await pause();
+  }
+  await addStaged(database, used, progress);
+  return used;
+}
+
+/** What waits for the rest of its NAR is not garbage yet. */
+async function addStaged(
+  database: Database,
+  used: ChunkFilter,
+  progress: () => Promise<void>,
+): Promise<void> {
+  for (let after: Uint8Array = new Uint8Array(); ;) {
+    await progress();
+    const hashes = await stagedChunks(database.read, after, CHUNKS_A_PAGE);
+    for (const hash of hashes) used.add(hash);
+    const last = hashes.at(-1);
+    if (last === undefined || hashes.length < CHUNKS_A_PAGE) return;
+    after = last;
     await pause();
   }
 }

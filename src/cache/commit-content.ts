@@ -17,8 +17,7 @@ export async function commitContent(
   staged: StagedContent & { readonly flatHash: Buffer | undefined },
   now: number,
 ): Promise<number> {
-  let healed = 0;
-  for (const pack of staged.packs) healed += await commitPack(transaction, pack, now);
+  await commitPacks(transaction, staged.packs, now);
   await claimChunks(
     transaction,
     parseRecipe(staged.recipe).chunks.map(({ hash }) => hash),
@@ -43,8 +42,18 @@ export async function commitContent(
     )
     .returning('id')
     .executeTakeFirstOrThrow();
-  if (healed > 0) await healContents(transaction);
   return id;
+}
+
+/** Names packs and their chunks; contents that lacked one of them are whole again. */
+export async function commitPacks(
+  transaction: Transaction<Schema>,
+  packs: readonly SealedPack[],
+  now: number,
+): Promise<void> {
+  let healed = 0;
+  for (const pack of packs) healed += await commitPack(transaction, pack, now);
+  if (healed > 0) await healContents(transaction);
 }
 
 /** Names a pack and its chunks. Returns how many damaged chunks it replaces. */

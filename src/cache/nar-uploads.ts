@@ -1,6 +1,6 @@
 // Takes NARs in. `nix copy` sends the NAR before the narinfo, so a NAR waits here, cut into durable chunks but seen by
 // its writer alone, until a narinfo claims it (path-publisher.ts) or a day has passed.
-import { createHash, type Hash as Hasher } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { NarReader } from '../nix/nar-reader.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
@@ -9,6 +9,7 @@ import type { Cache } from './cache-registry.ts';
 import { commitContent } from './commit-content.ts';
 import { ContentWriter, type StagedContent } from './content-writer.ts';
 import { decompressed, uploadCompression } from './decompress.ts';
+import { FlatHash } from './flat-hash.ts';
 import { parseNarName } from './nar-names.ts';
 import type { PackPool } from './pack-pool.ts';
 
@@ -128,23 +129,6 @@ class CountedFile {
 
   hash(): Buffer {
     return this.#hash.digest();
-  }
-}
-
-/** SHA-256 of the contents when the NAR's root is a regular file: what a flat content address speaks of. */
-class FlatHash {
-  #hasher: Hasher | undefined;
-
-  startFile(path: readonly string[]): void {
-    if (path.length === 0) this.#hasher = createHash('sha256');
-  }
-
-  fileData(bytes: Uint8Array): void {
-    this.#hasher?.update(bytes);
-  }
-
-  hash(): Buffer | undefined {
-    return this.#hasher?.digest();
   }
 }
 

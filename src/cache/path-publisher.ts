@@ -3,7 +3,9 @@ import { formatHash, type Hash } from '../nix/hash.ts';
 import { fingerprint, parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { signText } from '../nix/signature.ts';
 import { storePathHash } from '../nix/store-path.ts';
+import type { Transaction } from 'kysely';
 import type { Database } from '../storage/database.ts';
+import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
 import { findMissingReference } from './closure-check.ts';
@@ -28,13 +30,32 @@ export interface Publication {
   readonly anyOrder?: boolean;
 }
 
-interface UploadedNar {
-  readonly contentId: number;
+/** What is known of the NAR that a narinfo describes. */
+export interface NarFacts {
   readonly narHash: Hash;
   readonly narSize: number;
   readonly flatHash: Hash | undefined;
+  /** Of the file that was uploaded, when the NAR came as one. */
+  readonly file?: { readonly hash: Hash; readonly size: number };
+}
+
+interface UploadedNar extends NarFacts {
+  readonly contentId: number;
   readonly fileName: string;
-  readonly fileHash: Hash;
+}
+
+/** A path that nothing speaks against so far; what only the database can tell comes with the write. */
+export interface AdmittedPath {
+  readonly publication: Publication;
+  readonly info: NarInfo;
+  /** The cache's own signatures. */
+  readonly own: readonly string[];
+}
+
+/** Where the NAR of an admitted path is stored. */
+export interface StoredNar {
+  readonly contentId: number;
+  /** Length of its zstd stream. */
   readonly fileSize: number;
 }
 
@@ -61,22 +82,12 @@ export class PathPublisher {
   /** Publishing the same path with the same bytes again is no error: new signatures are added, nothing else changes. */
   async publish(publication: Publication): Promise<void> {
     const { cache } = publication;
-    const info = parseNarInfo(publication.text, cache.storeDir);
-    if (storePathHash(info.storePath) !== publication.hash)
-      throw refused(`it describes ${info.storePath}, not the path that the URL names`);
+    const info = parsePublication(publication);
     const nar = await this.#getUpload(publication, info);
-    checkAgainstNar(info, nar);
-    checkContentAddress(info, cache.storeDir, { nar: nar.narHash, flat: nar.flatHash });
-    const complete = cache.closed && publication.anyOrder !== true;
-    if (complete) await this.#checkReferences(publication, info);
-    await this.#quotas.check(cache, publication.base, nar.narSize);
-    const message = fingerprint(info);
-    const own = (await this.#keys.get(cache.name)).map((key) => signText(key, message));
-    const rendered = await this.#render(info, nar);
+    const admitted = await this.admit(publication, info, nar);
+    const fileSize = await this.#storedLength(nar.contentId);
     const conflict = await this.#database.write(async (transaction) => {
-      const { writer } = publication;
-      const write = { cache, info: rendered, contentId: nar.contentId, own, writer, way: 'push', complete };
-      const failure = await writePath(transaction, write);
+      const failure = await this.write(transaction, admitted, { contentId: nar.contentId, fileSize });
       if (failure === undefined)
         await transaction
           .updateTable('nar_upload')
@@ -87,13 +98,44 @@ export class PathPublisher {
       return failure;
     });
     if (conflict) throw conflict;
-    this.#quotas.note(cache, nar.narSize);
+    this.note(admitted);
   }
 
-  async #checkReferences({ cache, base }: Publication, info: NarInfo): Promise<void> {
-    const caches = base === undefined ? [cache] : [cache, base];
-    const missing = await findMissingReference(this.#database, caches, info);
-    if (missing !== undefined) throw missingReference(info, missing);
+  /** Checks the narinfo against the NAR, and the quota; signs. Nothing is written. */
+  async admit(publication: Publication, info: NarInfo, nar: NarFacts): Promise<AdmittedPath> {
+    const { cache, base } = publication;
+    checkAgainstNar(info, nar);
+    checkContentAddress(info, cache.storeDir, { nar: nar.narHash, flat: nar.flatHash });
+    await this.#quotas.check(cache, base, nar.narSize);
+    const message = fingerprint(info);
+    const own = (await this.#keys.get(cache.name)).map((key) => signText(key, message));
+    return { publication, info, own };
+  }
+
+  /** Returns a conflict instead of throwing it, so that its record is committed; throws when a reference is missing. */
+  async write(
+    transaction: Transaction<Schema>,
+    { publication, info, own }: AdmittedPath,
+    nar: StoredNar,
+  ): Promise<SlipwayError | undefined> {
+    const { cache, base, writer } = publication;
+    const complete = cache.closed && publication.anyOrder !== true;
+    if (complete) {
+      const missing = await findMissingReference(
+        transaction,
+        base === undefined ? [cache] : [cache, base],
+        info,
+      );
+      if (missing !== undefined) throw missingReference(info, missing);
+    }
+    const rendered = render(info, nar.fileSize);
+    const write = { cache, info: rendered, contentId: nar.contentId, own, writer, way: 'push', complete };
+    return await writePath(transaction, write);
+  }
+
+  /** To be called for what was written, once that is committed. */
+  note({ publication, info }: AdmittedPath): void {
+    this.#quotas.note(publication.cache, info.narSize);
   }
 
   async #getUpload({ cache, writer }: Publication, info: NarInfo): Promise<UploadedNar> {
@@ -114,26 +156,36 @@ export class PathPublisher {
       narSize: row.size,
       flatHash: row.flat_hash === null ? undefined : sha256(row.flat_hash),
       fileName,
-      fileHash: sha256(row.file_hash),
-      fileSize: row.file_size,
+      file: { hash: sha256(row.file_hash), size: row.file_size },
     };
   }
 
-  async #render(info: NarInfo, nar: UploadedNar): Promise<NarInfo> {
-    const layout = await this.#layouts.find(nar.contentId);
+  async #storedLength(contentId: number): Promise<number> {
+    const layout = await this.#layouts.find(contentId);
     if (layout === undefined) throw refused('its NAR was damaged meanwhile; push it again');
-    const { fileHash: _, ...claimed } = info;
-    return {
-      ...claimed,
-      url: `nar/${formatNarName(nar.narHash.bytes, '.zst')}`,
-      compression: 'zstd',
-      fileSize: layout.storedOffsets.at(-1) ?? 0,
-      references: [...new Set(info.references)].toSorted(),
-    };
+    return layout.storedOffsets.at(-1) ?? 0;
   }
 }
 
-function checkAgainstNar(info: NarInfo, nar: UploadedNar): void {
+function parsePublication({ text, cache, hash }: Publication): NarInfo {
+  const info = parseNarInfo(text, cache.storeDir);
+  if (storePathHash(info.storePath) === hash) return info;
+  throw refused(`it describes ${info.storePath}, not the path that the URL names`);
+}
+
+/** As it will be served, but for its signatures. */
+function render(info: NarInfo, fileSize: number): NarInfo {
+  const { fileHash: _, ...claimed } = info;
+  return {
+    ...claimed,
+    url: `nar/${formatNarName(info.narHash.bytes, '.zst')}`,
+    compression: 'zstd',
+    fileSize,
+    references: [...new Set(info.references)].toSorted(),
+  };
+}
+
+function checkAgainstNar(info: NarInfo, nar: NarFacts): void {
   if (formatHash(info.narHash) !== formatHash(nar.narHash))
     throw new SlipwayError(
       'nar_hash_mismatch',
@@ -142,9 +194,11 @@ function checkAgainstNar(info: NarInfo, nar: UploadedNar): void {
     );
   if (info.narSize !== nar.narSize)
     throw refused(`it says NarSize ${info.narSize}, but the uploaded NAR has ${nar.narSize} bytes`);
-  if (info.fileHash && formatHash(info.fileHash) !== formatHash(nar.fileHash))
+  const { file } = nar;
+  if (file === undefined) return;
+  if (info.fileHash && formatHash(info.fileHash) !== formatHash(file.hash))
     throw refused('its FileHash is not that of the uploaded file');
-  if (info.fileSize !== undefined && info.fileSize !== nar.fileSize)
+  if (info.fileSize !== undefined && info.fileSize !== file.size)
     throw refused('its FileSize is not that of the uploaded file');
 }
 

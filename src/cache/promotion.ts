@@ -52,7 +52,7 @@ export class Promoter {
     const rule = by ?? (await this.#ruleFor(path, held));
     if (rule === undefined) return { kind: 'kept', reason: 'no rule of the cache speaks for it' };
     const missing = path.base.closed
-      ? await findMissingReference(this.#database, [path.base], held.info)
+      ? await findMissingReference(this.#database.read, [path.base], held.info)
       : undefined;
     if (missing !== undefined) return { kind: 'kept', reason: `it needs ${missing}, which is not published` };
     await this.#publish(path, held, writer, rule);

@@ -19,9 +19,18 @@ export interface CacheAnswer {
   readonly body: string;
 }
 
+export interface CacheQuestion {
+  readonly content?: CacheBody;
+  readonly signal?: AbortSignal | undefined;
+  /** On top of the time that the body may take. */
+  readonly timeoutMs?: number;
+}
+
 export interface CacheBody {
   readonly type: string;
   readonly length: number;
+  /** Whether a large body waits for `100 Continue`; by default it does. */
+  readonly askFirst?: boolean;
   /** Makes the body anew for each attempt. */
   open(): Readable | Uint8Array;
 }
@@ -55,7 +64,7 @@ export class CacheEndpoint implements Disposable {
 
   /** Whether the cache has the file; anything but 200 and 404 is an error. */
   async has(file: string, signal?: AbortSignal): Promise<boolean> {
-    const { status, body } = await this.#retrying('HEAD', file, undefined, signal);
+    const { status, body } = await this.#retrying('HEAD', file, { signal });
     if (status === 200) return true;
     if (status === 404) return false;
     throw this.#refused('HEAD', file, status, body);
@@ -63,7 +72,7 @@ export class CacheEndpoint implements Disposable {
 
   /** The file's text, or undefined where the cache has none. */
   async find(file: string, signal?: AbortSignal): Promise<string | undefined> {
-    const { status, body } = await this.#retrying('GET', file, undefined, signal);
+    const { status, body } = await this.#retrying('GET', file, { signal });
     if (status === 404) return undefined;
     if (status !== 200) throw this.#refused('GET', file, status, body);
     return body;
@@ -74,28 +83,38 @@ export class CacheEndpoint implements Disposable {
    * too. `undefined` where the server has no such thing for us; the caller then asks for each path.
    */
   async findMissing(hashes: readonly string[], signal?: AbortSignal): Promise<Set<string> | undefined> {
-    const cache = decodeURIComponent(this.#base.pathname.split('/').at(-2) ?? '');
-    const question = Buffer.from(JSON.stringify({ cache, store_path_hashes: hashes }));
+    const question = Buffer.from(JSON.stringify({ cache: this.name, store_path_hashes: hashes }));
     const content = { type: 'application/json', length: question.length, open: () => question };
-    const { status, body } = await this.#retrying('POST', MISSING_PATHS, content, signal);
+    const { status, body } = await this.#retrying('POST', MISSING_PATHS, { content, signal });
     return status === 200 ? parseMissing(body) : undefined;
   }
 
   async put(file: string, content: CacheBody, signal?: AbortSignal): Promise<void> {
-    const { status, body } = await this.#retrying('PUT', file, content, signal);
+    const { status, body } = await this.#retrying('PUT', file, { content, signal });
     if (status < 200 || status > 299) throw this.#refused('PUT', file, status, body);
+  }
+
+  /** A request of Slipway's own protocol, and its answer whatever it says; outages are tried again and then thrown. */
+  async ask(method: 'GET' | 'POST', file: string, question: CacheQuestion): Promise<CacheAnswer> {
+    return await this.#retrying(method, file, question);
+  }
+
+  /** The refusal that an answer is, with what the server says about it. */
+  refusal(method: 'GET' | 'POST', file: string, { status, body }: CacheAnswer): SlipwayError {
+    return this.#refused(method, file, status, body);
+  }
+
+  /** Name of the cache: the last segment of its URL. */
+  get name(): string {
+    return decodeURIComponent(this.#base.pathname.split('/').at(-2) ?? '');
   }
 
   [Symbol.dispose](): void {
     this.#agent.destroy();
   }
 
-  async #retrying(
-    method: string,
-    file: string,
-    content: CacheBody | undefined,
-    signal: AbortSignal | undefined,
-  ): Promise<CacheAnswer> {
+  async #retrying(method: string, file: string, question: CacheQuestion): Promise<CacheAnswer> {
+    const { signal } = question;
     const policy = {
       attempts: 4,
       baseMs: 250,
@@ -104,7 +123,7 @@ export class CacheEndpoint implements Disposable {
       ...(signal && { signal }),
     };
     return await retry(policy, async () => {
-      const answer = await this.#send(method, file, content, signal);
+      const answer = await this.#send(method, file, question);
       if (answer.status >= 500 || answer.status === 429)
         throw this.#refused(method, file, answer.status, answer.body);
       return answer;
@@ -114,11 +133,10 @@ export class CacheEndpoint implements Disposable {
   async #send(
     method: string,
     file: string,
-    content: CacheBody | undefined,
-    signal: AbortSignal | undefined,
+    { content, signal, timeoutMs = SMALL_TIMEOUT_MS }: CacheQuestion,
   ): Promise<CacheAnswer> {
     const url = new URL(file, this.#base);
-    const timeout = SMALL_TIMEOUT_MS + (content ? content.length / UPLOAD_BYTES_PER_MS + 30_000 : 0);
+    const timeout = timeoutMs + (content ? content.length / UPLOAD_BYTES_PER_MS + 30_000 : 0);
     const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
     const request = start(url, {
       method,
@@ -143,10 +161,14 @@ export class CacheEndpoint implements Disposable {
   #refused(method: string, file: string, status: number, body: string): SlipwayError {
     const said = explain(body);
     const code = CODES[status] ?? (status >= 500 ? 'unavailable' : 'invalid');
-    return new SlipwayError(code, `The cache answered ${status} to ${method} ${this.url}${file}${said}`, {
-      ...(NEXT_STEPS[status] !== undefined && { next: NEXT_STEPS[status] }),
-      facts: { status },
-    });
+    return new SlipwayError(
+      code,
+      `The cache answered ${status} to ${method} ${new URL(file, this.#base).href}${said}`,
+      {
+        ...(NEXT_STEPS[status] !== undefined && { next: NEXT_STEPS[status] }),
+        facts: { status },
+      },
+    );
   }
 }
 
@@ -182,8 +204,12 @@ function bodyHeaders(content: CacheBody): Record<string, string> {
   return {
     'content-type': content.type,
     'content-length': String(content.length),
-    ...(content.length > ASK_FIRST_BYTES && { expect: '100-continue' }),
+    ...(asksFirst(content) && { expect: '100-continue' }),
   };
+}
+
+function asksFirst({ length, askFirst = true }: CacheBody): boolean {
+  return askFirst && length > ASK_FIRST_BYTES;
 }
 
 type Outgoing = ReturnType<typeof httpRequest>;
@@ -198,7 +224,7 @@ async function sendBody(
     () => 'answered' as const,
     () => 'answered' as const,
   );
-  if (content && content.length > ASK_FIRST_BYTES && (await mayContinue(request, settled)) === 'answered') {
+  if (content && asksFirst(content) && (await mayContinue(request, settled)) === 'answered') {
     request.destroy();
     return;
   }
@@ -265,10 +291,11 @@ function parseMissing(body: string): Set<string> | undefined {
   }
 }
 
-/** The message of a JSON error answer, or the first line of any other. */
+/** The message of a JSON error answer (Attic's, or ours), or the first line of any other. */
 function explain(body: string): string {
   try {
-    const { message } = JSON.parse(body) as { message?: unknown };
+    const parsed = JSON.parse(body) as { message?: unknown; error?: { message?: unknown } };
+    const message = parsed.message ?? parsed.error?.message;
     if (typeof message === 'string') return `: ${message.slice(0, 500)}`;
   } catch {
     // not JSON

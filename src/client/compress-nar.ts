@@ -12,7 +12,7 @@ import { readNarNode } from '../effects/nar-files.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { equalHashes, type Hash } from '../nix/hash.ts';
 import { writeNar } from '../nix/nar-writer.ts';
-import { SlipwayError } from '../util/errors.ts';
+import { changedOnDisk } from './cut-nar.ts';
 
 export interface CompressedNar extends AsyncDisposable {
   readonly fileHash: Hash;
@@ -95,11 +95,5 @@ function tapping(hasher: Hasher, count: { bytes: number }): Transform {
       count.bytes += chunk.length;
       done(null, chunk);
     },
-  });
-}
-
-function changedOnDisk(info: PathInfo): SlipwayError {
-  return new SlipwayError('nar_hash_mismatch', `${info.path} was changed on disk after it was built.`, {
-    next: `Repair it: nix-store --repair-path ${info.path}`,
   });
 }

@@ -1,12 +1,14 @@
-// Pushes closures to a cache over Nix's own HTTP protocol: what is missing, references before what refers to them.
+// Pushes closures to a cache: asks what is missing, then sends it by Slipway's own protocol where the cache speaks it, by
+// Nix's otherwise.
 import { readClosure, type PathInfo } from '../effects/path-info.ts';
-import { formatHashBytes } from '../nix/hash.ts';
-import { formatNarInfo } from '../nix/narinfo.ts';
 import { DEFAULT_STORE_DIR, storePathHash, type StorePath } from '../nix/store-path.ts';
-import { mapBounded, Semaphore } from '../util/concurrency.ts';
+import { mapBounded } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { CacheEndpoint, type CacheTarget } from './cache-endpoint.ts';
-import { compressNar } from './compress-nar.ts';
+import { pushChunks } from './push-chunks.ts';
+import { narInfoFile, NarPush } from './push-nars.ts';
+import { PushTally, type PushProgress } from './push-tally.ts';
+import { findSlipwayCache, type SlipwayCache } from './slipway-cache.ts';
 
 export interface PushOptions {
   readonly target: CacheTarget;
@@ -20,15 +22,6 @@ export interface PushOptions {
   readonly onProgress?: (progress: PushProgress) => void;
 }
 
-export interface PushProgress {
-  readonly total: number;
-  readonly present: number;
-  readonly pushed: number;
-  readonly sentBytes: number;
-  /** The path that was just finished. */
-  readonly path?: StorePath;
-}
-
 export interface PushResult {
   readonly pushed: number;
   readonly present: number;
@@ -38,28 +31,30 @@ export interface PushResult {
 }
 
 const PROBES = 16;
-const PATHS_A_QUESTION = 1000;
+const PATHS_A_QUESTION = 10_000;
 
 /** Pushes the closure of `paths`. A failed upload rejects; what was pushed before stays and is found next time. */
 export async function pushClosure(options: PushOptions): Promise<PushResult> {
   const started = performance.now();
+  const { signal } = options;
   using endpoint = new CacheEndpoint(options.target);
-  await checkCache(endpoint, options.signal);
+  const slipway = await findSlipwayCache(endpoint, signal);
+  if (slipway === undefined) await checkCache(endpoint, signal);
   const closure = await readClosure(options.paths, {
     ...(options.store && { store: options.store.url }),
     ...(options.env && { env: options.env }),
-    ...(options.signal && { signal: options.signal }),
+    ...(signal && { signal }),
   });
-  const missing = await findMissing(endpoint, closure, options.signal);
-  const push = new Push(endpoint, options, closure.length, missing);
-  await push.run();
-  return {
-    pushed: missing.length,
-    present: closure.length - missing.length,
-    sentBytes: push.sentBytes,
-    narBytes: missing.reduce((sum, info) => sum + info.narSize, 0),
-    ms: performance.now() - started,
-  };
+  const missing = await findMissing({ endpoint, slipway, closure, signal });
+  const present = closure.length - missing.length;
+  const narBytes = missing.reduce((sum, info) => sum + info.narSize, 0);
+  const tally = new PushTally({ total: closure.length, present, narBytes }, options.onProgress);
+  tally.report();
+  const root = options.store?.root ?? '';
+  if (slipway !== undefined) await pushChunks({ cache: slipway, tally, root, signal }, missing);
+  else await new NarPush({ endpoint, tally, root, jobs: options.jobs ?? 4, signal }, missing).run();
+  const ms = performance.now() - started;
+  return { pushed: missing.length, present, sentBytes: tally.sentBytes, narBytes, ms };
 }
 
 /** One small request that tells a wrong URL or token before anything is compressed. */
@@ -76,15 +71,18 @@ async function checkCache(endpoint: CacheEndpoint, signal: AbortSignal | undefin
   });
 }
 
-async function findMissing(
-  endpoint: CacheEndpoint,
-  closure: readonly PathInfo[],
-  signal: AbortSignal | undefined,
-): Promise<PathInfo[]> {
+interface Question {
+  readonly endpoint: CacheEndpoint;
+  readonly slipway: SlipwayCache | undefined;
+  readonly closure: readonly PathInfo[];
+  readonly signal: AbortSignal | undefined;
+}
+
+async function findMissing({ endpoint, slipway, closure, signal }: Question): Promise<PathInfo[]> {
   const missing = new Set<string>();
   for (let from = 0; from < closure.length; from += PATHS_A_QUESTION) {
     const hashes = closure.slice(from, from + PATHS_A_QUESTION).map((info) => storePathHash(info.path));
-    const found = await endpoint.findMissing(hashes, signal);
+    const found = await (slipway ?? endpoint).findMissing(hashes, signal);
     if (found === undefined) return await findMissingOneByOne(endpoint, closure, signal);
     for (const hash of found) missing.add(hash);
   }
@@ -99,97 +97,4 @@ async function findMissingOneByOne(
 ): Promise<PathInfo[]> {
   const present = await mapBounded(closure, PROBES, (info) => endpoint.has(narInfoFile(info.path), signal));
   return closure.filter((_, i) => present[i] !== true);
-}
-
-class Push {
-  sentBytes = 0;
-  readonly #endpoint: CacheEndpoint;
-  readonly #options: PushOptions;
-  readonly #total: number;
-  readonly #missing: ReadonlyMap<StorePath, PathInfo>;
-  readonly #begun = new Map<StorePath, Promise<void>>();
-  readonly #slots: Semaphore;
-  readonly #failure = new AbortController();
-  readonly #signal: AbortSignal;
-  #pushed = 0;
-
-  constructor(endpoint: CacheEndpoint, options: PushOptions, total: number, missing: readonly PathInfo[]) {
-    this.#endpoint = endpoint;
-    this.#options = options;
-    this.#total = total;
-    this.#missing = new Map(missing.map((info) => [info.path, info]));
-    this.#slots = new Semaphore(options.jobs ?? 4);
-    const own = this.#failure.signal;
-    this.#signal = options.signal ? AbortSignal.any([options.signal, own]) : own;
-  }
-
-  async run(): Promise<void> {
-    this.#report();
-    const uploads = [...this.#missing.values()].map((info) => this.#begin(info));
-    try {
-      await Promise.all(uploads);
-    } catch (error) {
-      this.#failure.abort();
-      await Promise.allSettled(uploads);
-      throw error;
-    }
-  }
-
-  /** Uploads a path once, after its references: nothing in the cache ever refers to what is not there. */
-  #begin(info: PathInfo): Promise<void> {
-    const known = this.#begun.get(info.path);
-    if (known) return known;
-    const upload = this.#afterReferences(info);
-    this.#begun.set(info.path, upload);
-    return upload;
-  }
-
-  async #afterReferences(info: PathInfo): Promise<void> {
-    const references = info.references.filter((reference) => reference !== info.path);
-    await Promise.all(
-      references.map(async (reference) => {
-        const needed = this.#missing.get(reference);
-        if (needed) await this.#begin(needed);
-      }),
-    );
-    await this.#slots.run(() => this.#upload(info));
-  }
-
-  async #upload(info: PathInfo): Promise<void> {
-    this.#signal.throwIfAborted();
-    const realPath = `${this.#options.store?.root ?? ''}${info.path}`;
-    await using nar = await compressNar(info, realPath, this.#signal);
-    const url = `nar/${formatHashBytes(nar.fileHash.bytes, 'nix32')}.nar.zst`;
-    const body = { type: 'application/x-nix-nar', length: nar.fileSize, open: () => nar.open() };
-    await this.#endpoint.put(url, body, this.#signal);
-    const text = Buffer.from(
-      formatNarInfo({
-        ...info,
-        storePath: info.path,
-        url,
-        compression: 'zstd',
-        fileHash: nar.fileHash,
-        fileSize: nar.fileSize,
-      }),
-    );
-    const narInfo = { type: 'text/x-nix-narinfo', length: text.length, open: () => text };
-    await this.#endpoint.put(narInfoFile(info.path), narInfo, this.#signal);
-    this.sentBytes += nar.fileSize;
-    this.#pushed++;
-    this.#report(info.path);
-  }
-
-  #report(path?: StorePath): void {
-    this.#options.onProgress?.({
-      total: this.#total,
-      present: this.#total - this.#missing.size,
-      pushed: this.#pushed,
-      sentBytes: this.sentBytes,
-      ...(path && { path }),
-    });
-  }
-}
-
-function narInfoFile(path: StorePath): string {
-  return `${storePathHash(path)}.narinfo`;
 }

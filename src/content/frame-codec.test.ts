@@ -1,6 +1,7 @@
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { test } from 'node:test';
-import { zstdDecompressSync } from 'node:zlib';
+import { zstdCompressSync, zstdDecompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { decodeFrame, encodeFrame } from './frame-codec.ts';
 import { ZstdFrameSplitter } from './zstd-frames.ts';
@@ -38,4 +39,30 @@ test('decodeFrame() refuses a frame of another size', async () => {
   const frame = await encodeFrame(Buffer.alloc(1000));
   await assert.rejects(decodeFrame(frame, 999));
   await assert.rejects(decodeFrame(frame, 1001));
+});
+
+test('decodeFrame() refuses what is more or less than one frame, and decodes the next one all the same', async () => {
+  const raw = randomBytes(90_000).fill('compressible ', 20_000);
+  const frame = await encodeFrame(raw);
+  const flipped = Buffer.from(frame);
+  for (let at = 6; at < 600; at += 7) {
+    flipped.set(frame);
+    flipped[at] = (flipped[at] ?? 0) ^ 0x81;
+    const decoded = await decodeFrame(flipped, raw.length).catch(() => undefined);
+    assert.ok(decoded === undefined || decoded.length === raw.length);
+    assert.ok((await decodeFrame(frame, raw.length)).equals(raw), `after a flip of byte ${at}`);
+  }
+  for (const wrong of [
+    Buffer.concat([frame, frame]),
+    frame.subarray(0, -1),
+    Buffer.alloc(0),
+    Buffer.alloc(60),
+  ])
+    await assert.rejects(decodeFrame(wrong, raw.length));
+});
+
+test('decodeFrame() stops at the stated size: a frame cannot blow up', async () => {
+  const bomb = zstdCompressSync(Buffer.alloc(64 * 1024 * 1024));
+  await assert.rejects(decodeFrame(bomb, 100_000), { code: 'internal' });
+  assert.ok((await decodeFrame(await encodeFrame(Buffer.from('next')), 4)).equals(Buffer.from('next')));
 });

@@ -1,15 +1,26 @@
 // One chunk in, one zstd frame out, and back, on libuv's pool, several at once.
 // Never nbWorkers (it truncates silently, nodejs#59899), never several frames in one call (nodejs#64741).
 import { promisify } from 'node:util';
-import { constants, createZstdCompress, zstdDecompress, type ZstdCompress } from 'node:zlib';
+import {
+  constants,
+  createZstdCompress,
+  createZstdDecompress,
+  zstdDecompress,
+  type ZstdCompress,
+  type ZstdDecompress,
+} from 'node:zlib';
 import { Semaphore } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { MAX_CHUNK } from './chunker.ts';
+import { parseSingleFrame } from './zstd-frames.ts';
 
 /** Level 3: 2.6x on ELF at about 230 MB/s a core; level 6 gains 5 % and takes 2.4x as long. */
 export const COMPRESSION_LEVEL = 3;
 const ENCODERS = 4; // libuv's default pool size
+const DECODERS = 4;
 const SMALLEST_BUFFER = 64; // zlib's least chunkSize
+/** A context keeps a buffer as large as the window: frames that ask for more get one of their own. */
+const LARGEST_KEPT_WINDOW = 8 * 1024 * 1024;
 
 const decompress = promisify(zstdDecompress);
 
@@ -25,16 +36,67 @@ export async function encodeFrame(raw: Buffer): Promise<Buffer> {
 
 /** Decodes exactly one frame of known size. Anything else is `internal`: the frame is damaged. */
 export async function decodeFrame(frame: Buffer, rawLength: number): Promise<Buffer> {
-  const chunkSize = Math.max(SMALLEST_BUFFER, rawLength + 1); // the whole result in one call
-  const raw = await decompress(frame, { chunkSize, maxOutputLength: Math.max(1, rawLength) });
+  const header = parseSingleFrame(frame);
+  if (header === undefined) throw new SlipwayError('internal', 'A stored frame is not a zstd frame.');
+  const raw =
+    header.windowSize <= LARGEST_KEPT_WINDOW
+      ? await decodingTurns.run(async () => await decodeKept(frame, rawLength))
+      : await decodeAlone(frame, rawLength);
   if (raw.length !== rawLength) throw new SlipwayError('internal', 'A stored frame has the wrong length.');
   return raw;
+}
+
+async function decodeAlone(frame: Buffer, rawLength: number): Promise<Buffer> {
+  const chunkSize = Math.max(SMALLEST_BUFFER, rawLength + 1); // the whole result in one call
+  return await decompress(frame, { chunkSize, maxOutputLength: Math.max(1, rawLength) });
+}
+
+async function decodeKept(frame: Buffer, rawLength: number): Promise<Buffer> {
+  const decoder = idleDecoders.pop() ?? createZstdDecompress({ chunkSize: MAX_CHUNK + SMALLEST_BUFFER });
+  try {
+    const raw = await decodeWith(decoder, frame, rawLength);
+    if (raw.length === rawLength) idleDecoders.push(decoder);
+    else decoder.destroy();
+    return raw;
+  } catch (error) {
+    decoder.destroy();
+    throw error;
+  }
+}
+
+async function decodeWith(decoder: ZstdDecompress, frame: Buffer, rawLength: number): Promise<Buffer> {
+  const pieces: Buffer[] = [];
+  let size = 0;
+  return await new Promise<Buffer>((resolve, reject) => {
+    const settle = (done: () => void): void => {
+      decoder.off('data', collect);
+      decoder.off('error', fail);
+      done();
+    };
+    const fail = (error: unknown): void => {
+      decoder.on('error', () => undefined); // a decoder that is given up may complain once more
+      settle(() => reject(error));
+    };
+    const collect = (piece: Buffer): void => {
+      size += piece.length;
+      if (size > rawLength) fail(new SlipwayError('internal', 'A stored frame has the wrong length.'));
+      else pieces.push(piece);
+    };
+    decoder.on('data', collect);
+    decoder.on('error', fail);
+    decoder.write(frame, (error) => {
+      if (error) fail(error);
+      else settle(() => resolve(pieces.length === 1 ? (pieces[0] as Buffer) : Buffer.concat(pieces)));
+    });
+  });
 }
 
 // A fresh context for each chunk would tell V8 of megabytes of foreign memory each time and keep its collector busy for
 // a quarter of an ingest (measured). So contexts are kept: with ZSTD_e_end on every write, each write is one whole frame.
 const idle: ZstdCompress[] = [];
 const turns = new Semaphore(ENCODERS);
+const idleDecoders: ZstdDecompress[] = [];
+const decodingTurns = new Semaphore(DECODERS);
 
 function newEncoder(): ZstdCompress {
   return createZstdCompress({

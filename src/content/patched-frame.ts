@@ -36,7 +36,7 @@ export async function encodePatchedFrame(raw: Buffer, places: readonly Place[]):
     idle.push(encoder);
     return encoded;
   });
-  return (await isProven(frame, raw, places)) ? frame : undefined;
+  return (await isPatchedFrame(frame, raw, places)) ? frame : undefined;
 }
 
 /** Copies `literals`, one for each place, over the markers of a stored frame, in place. A frame without them is `internal`. */
@@ -122,7 +122,7 @@ async function encodeWith(encoder: ZstdCompress, raw: Buffer, places: readonly P
  * Whether the frame depends on its places' bytes in those places alone: every one of them is inverted for the proof. And
  * whether the places can be found again, which bytes that look like markers could prevent.
  */
-async function isProven(frame: Buffer, raw: Buffer, places: readonly Place[]): Promise<boolean> {
+export async function isPatchedFrame(frame: Buffer, raw: Buffer, places: readonly Place[]): Promise<boolean> {
   const markers = places.map(({ length }, n) => markerOf(n, length));
   const found = findPlaces(frame, filledWith(raw, places, markers));
   if (!isSame(found, places)) return false;

@@ -116,7 +116,25 @@ export class ZstdFrameSplitter {
 interface FrameHeader {
   readonly length: number;
   readonly hasChecksum: boolean;
+  readonly hasDictionary: boolean;
+  readonly windowSize: number;
   readonly contentSize: number | undefined;
+}
+
+/** The header of `frame` when it is one whole frame and nothing else: whatever decodes it, and whatever stops at its end. */
+export function parseSingleFrame(frame: Buffer): FrameHeader | undefined {
+  if (frame.length < 9 || frame.readUInt32LE(0) !== MAGIC) return undefined;
+  const header = parseFrameHeader(frame);
+  if (header === undefined) return undefined;
+  for (let at = header.length; at + 3 <= frame.length;) {
+    const block = frame.readUIntLE(at, 3);
+    const type = (block >> 1) & 3;
+    if (type === 3) return undefined;
+    at += 3 + (type === 1 ? 1 : block >> 3); // a run-length block stores one byte
+    if ((block & 1) === 0) continue;
+    return at + (header.hasChecksum ? 4 : 0) === frame.length ? header : undefined;
+  }
+  return undefined;
 }
 
 function parseFrameHeader(bytes: Buffer): FrameHeader | undefined {
@@ -133,7 +151,8 @@ function parseFrameHeader(bytes: Buffer): FrameHeader | undefined {
     throw new SlipwayError('nar_invalid', 'The zstd stream asks for a window of more than 128 MiB.', {
       next: 'Compress without --long, or with --long=27 at most.',
     });
-  return { length, hasChecksum: (descriptor & 4) !== 0, contentSize };
+  const [hasChecksum, hasDictionary] = [(descriptor & 4) !== 0, dictionaryBytes > 0];
+  return { length, hasChecksum, hasDictionary, windowSize: window, contentSize };
 }
 
 function windowSize(descriptor: number): number {

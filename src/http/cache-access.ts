@@ -31,6 +31,11 @@ export interface WriteAccess {
   readonly writer: Writer;
 }
 
+export interface UploadAccess extends WriteAccess {
+  /** Caches whose chunks the writer may know of, because it may read them. */
+  readonly readable: readonly Cache[];
+}
+
 export interface AccessParts {
   readonly cache: BinaryCache;
   readonly tokens: CallerFinder;
@@ -67,6 +72,24 @@ export async function admitWriter(
   const [baseName = '', overlayOf] = name.split('~');
   const caller = await parts.tokens.findCaller(request.headers.authorization);
   return await admitWrites(parts, { caller, baseName, overlayOf, request });
+}
+
+/** As admitWriter, for uploads that leave out what the writer may know to be there. */
+export async function admitUploader(
+  parts: AccessParts,
+  request: IncomingMessage,
+  name: string,
+): Promise<UploadAccess> {
+  const access = await admitWriter(parts, request, name);
+  const caller = await parts.tokens.findCaller(request.headers.authorization);
+  const all = await parts.cache.caches.list();
+  return { ...access, readable: all.filter((cache) => mayKnow(caller, cache)) };
+}
+
+function mayKnow(caller: Caller | undefined, cache: Cache): boolean {
+  const [baseName = '', overlayOf] = cache.name.split('~');
+  if (overlayOf !== undefined) return mayReadOverlay(caller, baseName, overlayOf);
+  return cache.isPublic || mayRead(caller, baseName);
 }
 
 interface WriteRequest {

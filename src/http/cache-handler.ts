@@ -8,8 +8,10 @@ import { handleAttic, parseAtticUrl } from './attic-handler.ts';
 import { admitReader, admitWriter } from './cache-access.ts';
 import { answerCacheFailure } from './cache-failure.ts';
 import { readFromCache } from './cache-read.ts';
-import { parseCacheUrl } from './cache-route.ts';
+import type { Exchange } from './cache-request.ts';
+import { parseCacheUrl, type CacheUrl } from './cache-route.ts';
 import { writeToCache } from './cache-write.ts';
+import { handleUpload, parseUploadUrl } from './upload-handler.ts';
 import { sendKnownNarInfo } from './known-narinfo.ts';
 import type { CacheHandler } from './server.ts';
 
@@ -33,6 +35,11 @@ const MAX_NAR_SIZE = 256 * 2 ** 30;
 export function createCacheHandler(options: CacheHandlerOptions): CacheHandler {
   const maxNarSize = options.maxNarSize ?? MAX_NAR_SIZE;
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
+    const uploadUrl = parseUploadUrl(request.url ?? '');
+    if (uploadUrl !== undefined) {
+      await handleUpload({ ...options, maxNarSize }, uploadUrl, { request, response });
+      return true;
+    }
     const atticUrl = parseAtticUrl(request.url ?? '');
     if (atticUrl !== undefined) {
       await handleAttic({ ...options, maxNarSize }, atticUrl, { request, response });
@@ -40,26 +47,34 @@ export function createCacheHandler(options: CacheHandlerOptions): CacheHandler {
     }
     const url = parseCacheUrl(request.url ?? '');
     if (url === undefined) return false;
-    request.socket.setTimeout(0); // transfers have their own limits on stalls; the API's idle limit is not theirs
-    try {
-      const incoming = { route: url.route, request, response };
-      if (methodOf(request) === 'PUT') {
-        const access = await admitWriter(options, request, url.cacheName);
-        await writeToCache(options.cache, { ...access, ...incoming }, maxNarSize);
-      } else {
-        const access = await admitReader(options, request, url.cacheName);
-        if (access.cache.isPublic) response.setHeader('x-attic-cache-visibility', 'public');
-        await readFromCache(options.cache, { ...access, ...incoming });
-      }
-    } catch (thrown) {
-      const error = asSlipwayError(thrown);
-      if (error.code === 'internal' || error.code === 'unavailable') options.onError(thrown);
-      answerCacheFailure(request, response, error);
-    }
+    await answerCache({ ...options, maxNarSize }, url, { request, response });
     return true;
   };
   return (request, response) =>
     sendKnownNarInfo(options.cache, request, response) || answer(request, response);
+}
+
+async function answerCache(
+  parts: CacheHandlerOptions & { readonly maxNarSize: number },
+  { cacheName, route }: CacheUrl,
+  { request, response }: Exchange,
+): Promise<void> {
+  request.socket.setTimeout(0); // transfers have their own limits on stalls; the API's idle limit is not theirs
+  try {
+    const incoming = { route, request, response };
+    if (methodOf(request) === 'PUT') {
+      const access = await admitWriter(parts, request, cacheName);
+      await writeToCache(parts.cache, { ...access, ...incoming }, parts.maxNarSize);
+    } else {
+      const access = await admitReader(parts, request, cacheName);
+      if (access.cache.isPublic) response.setHeader('x-attic-cache-visibility', 'public');
+      await readFromCache(parts.cache, { ...access, ...incoming });
+    }
+  } catch (thrown) {
+    const error = asSlipwayError(thrown);
+    if (error.code === 'internal' || error.code === 'unavailable') parts.onError(thrown);
+    answerCacheFailure(request, response, error);
+  }
 }
 
 function methodOf(request: IncomingMessage): 'GET' | 'HEAD' | 'PUT' {

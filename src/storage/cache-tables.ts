@@ -11,6 +11,8 @@ export interface CacheTables {
   path_conflict: PathConflictTable;
   side_file: SideFileTable;
   path_origin: PathOriginTable;
+  cache_chunk: CacheChunkTable;
+  staged_chunk: StagedChunkTable;
 }
 
 /** A named set of store paths. Its signing keys are files, never rows (keys/cache-<name>.key). */
@@ -69,6 +71,20 @@ export interface ChunkTable {
   damaged_at: number | null;
   /** When no content was found to use it. Uploads then store it anew; a commit that uses it clears this. */
   orphaned_at: Generated<number | null>;
+}
+
+/** A chunk that some path of a cache was made of when it was pushed in chunks: whoever reads the cache may know of it. */
+export interface CacheChunkTable {
+  hash: Uint8Array;
+  cache_id: number;
+}
+
+/** A chunk that a writer has sent for a NAR that is not whole yet. Until it expires, the writer need not send it again. */
+export interface StagedChunkTable {
+  hash: Uint8Array;
+  cache_id: number;
+  writer: string;
+  expires_at: number;
 }
 
 /** Bytes made of chunks: a NAR, a build log, a listing. Identified by their SHA-256. */

@@ -7,6 +7,7 @@ import { fleetMigration } from './migrations/0002-fleet.ts';
 import { trustMigration } from './migrations/0003-trust.ts';
 import { garbageMigration } from './migrations/0004-garbage.ts';
 import { journalMigration } from './migrations/0005-journal.ts';
+import { uploadsMigration } from './migrations/0006-uploads.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -15,6 +16,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0003-trust': trustMigration,
   '0004-garbage': garbageMigration,
   '0005-journal': journalMigration,
+  '0006-uploads': uploadsMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

@@ -18,6 +18,25 @@ export async function mapBounded<T, R>(
   return results;
 }
 
+/**
+ * Maps a stream with at most `ahead` calls in flight; results keep the order. The source is read as results are asked for.
+ * A failure rejects once the results before it are taken.
+ */
+export async function* mapAhead<T, R>(
+  items: AsyncIterable<T>,
+  ahead: number,
+  work: (item: T) => Promise<R>,
+): AsyncGenerator<R> {
+  const started: Promise<R>[] = [];
+  for await (const item of items) {
+    const result = work(item);
+    result.catch(() => undefined); // awaited below, unless an earlier one fails first
+    started.push(result);
+    if (started.length >= ahead) yield await (started.shift() as Promise<R>);
+  }
+  for (const result of started) yield await result;
+}
+
 /** A lock for `limit` holders. `run` waits its turn, first come first served. */
 export class Semaphore {
   #free: number;

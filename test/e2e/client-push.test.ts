@@ -6,12 +6,8 @@ import { createServer, type Server } from 'node:http';
 import type { AddressInfo } from 'node:net';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import {
-  pushClosure,
-  type PushOptions,
-  type PushProgress,
-  type PushResult,
-} from '../../src/client/push-closure.ts';
+import { pushClosure, type PushOptions, type PushResult } from '../../src/client/push-closure.ts';
+import type { PushProgress } from '../../src/client/push-tally.ts';
 import { parseStorePath } from '../../src/nix/store-path.ts';
 import { asSlipwayError } from '../../src/util/errors.ts';
 import {
@@ -190,7 +186,7 @@ async function forward(
       authorization: String(headers['authorization']),
       'content-type': String(headers['content-type']),
     },
-    ...(method === 'PUT' && { body: bytes }),
+    ...(['PUT', 'POST'].includes(method) && { body: bytes }),
   });
   return { status: answer.status, body: Buffer.from(await answer.arrayBuffer()) };
 }

@@ -1,0 +1,69 @@
+// A bundle on its way to be sent (src/content/bundle-format.ts), and what has to be remembered of it until it is answered.
+import { BUNDLE_MAGIC, formatRecord, type ChunkRecord } from '../content/bundle-format.ts';
+import type { PathInfo } from '../effects/path-info.ts';
+import { formatHashBytes } from '../nix/hash.ts';
+import { formatNarInfo } from '../nix/narinfo.ts';
+
+/** A NAR that is being sent, and its chunks by name so far. */
+export interface OutgoingNar {
+  readonly info: PathInfo;
+  readonly chunks: ChunkRecord[];
+}
+
+export class Bundle {
+  /** NARs whose path record is in this bundle, in order. */
+  readonly finished: OutgoingNar[] = [];
+  /** What its chunks decode to. */
+  rawBytes = 0;
+  #size = BUNDLE_MAGIC.length;
+  readonly #pieces: Buffer[] = [BUNDLE_MAGIC];
+  #current: OutgoingNar | undefined;
+
+  get size(): number {
+    return this.#size;
+  }
+
+  get isEmpty(): boolean {
+    return this.#size === BUNDLE_MAGIC.length;
+  }
+
+  /** Adds the next chunk of a NAR; `record.frame` is empty for a chunk that the server holds. */
+  chunk(nar: OutgoingNar, record: ChunkRecord): void {
+    this.#open(nar);
+    this.#add(formatRecord(record));
+    this.rawBytes += record.rawLength;
+  }
+
+  /** All chunks of the NAR are in this bundle or in earlier ones. */
+  finish(nar: OutgoingNar): void {
+    const { info } = nar;
+    const url = `nar/${formatHashBytes(info.narHash.bytes, 'nix32')}.nar`;
+    const narInfo = formatNarInfo({ ...info, storePath: info.path, url, compression: 'none' });
+    this.#add(formatRecord({ kind: 'path', narInfo }));
+    this.finished.push(nar);
+    this.#current = undefined;
+  }
+
+  bytes(): Buffer {
+    return Buffer.concat(this.#pieces, this.#size);
+  }
+
+  #open(nar: OutgoingNar): void {
+    if (this.#current === nar) return;
+    this.#current = nar;
+    const hash = Buffer.from(nar.info.narHash.bytes);
+    const { length } = nar.chunks;
+    this.#add(
+      formatRecord(
+        length === 0
+          ? { kind: 'begin', hash, size: nar.info.narSize }
+          : { kind: 'resume', hash, chunks: length },
+      ),
+    );
+  }
+
+  #add(pieces: readonly Buffer[]): void {
+    this.#pieces.push(...pieces);
+    this.#size += pieces.reduce((sum, { length }) => sum + length, 0);
+  }
+}

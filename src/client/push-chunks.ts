@@ -1,0 +1,251 @@
+// Pushes paths by Slipway's own protocol: NARs are cut into chunks, only chunks that the cache lacks are compressed and
+// sent, in bundles of some MB. Reading and cutting, compressing, and sending go on at the same time; in memory are a few
+// windows of chunks and two bundles, whatever the size of a NAR. What was sent is durable: after a cut, the next push
+// asks for it and does not send it again.
+import { plain, type PatchedChunk } from '../content/chunk-patcher.ts';
+import type { ChunkRecord } from '../content/bundle-format.ts';
+import { encodeFrame } from '../content/frame-codec.ts';
+import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
+import type { PathInfo } from '../effects/path-info.ts';
+import { mapAhead } from '../util/concurrency.ts';
+import { ERROR_CODES, SlipwayError, type ErrorCode } from '../util/errors.ts';
+import { Bundle, type OutgoingNar } from './bundle.ts';
+import { ChunkEncoder, type Frames } from './chunk-encoder.ts';
+import { changedOnDisk, cutNar } from './cut-nar.ts';
+import type { PushTally } from './push-tally.ts';
+import type { SlipwayCache } from './slipway-cache.ts';
+
+export interface ChunkPushOptions {
+  readonly cache: SlipwayCache;
+  readonly tally: PushTally;
+  /** In front of every store path on disk. */
+  readonly root: string;
+  readonly signal?: AbortSignal | undefined;
+}
+
+const WINDOW_BYTES = 4 * 1024 * 1024;
+const WINDOW_CHUNKS = 256;
+const WINDOWS_AHEAD = 3;
+/** Half of what may be sent: far from every limit, large enough that answers are few. */
+const BUNDLE_BYTES = 12 * 1024 * 1024;
+/** What a bundle may make the server restore: it then answers within a second or two. */
+const BUNDLE_RAW_BYTES = 256 * 1024 * 1024;
+/** A push that the cache's garbage collection has overtaken begins anew. */
+const ATTEMPTS = 3;
+
+/** `missing` in any order; references are pushed before what refers to them. */
+export async function pushChunks(options: ChunkPushOptions, missing: readonly PathInfo[]): Promise<void> {
+  let left = referencesFirst(missing);
+  for (let attempt = 1; left.length > 0; attempt++) {
+    const push = new ChunkPush(options);
+    if ((await push.run(left)) === 'done') return;
+    if (attempt >= ATTEMPTS)
+      throw new SlipwayError('unavailable', 'The cache lost again and again what it had said to hold.', {
+        next: "Look at the server's log, and run: slipway cache fsck",
+      });
+    left = left.filter(({ path }) => !push.published.has(path));
+  }
+}
+
+/** References before referrers; a path may refer to itself. */
+export function referencesFirst(paths: readonly PathInfo[]): PathInfo[] {
+  const byPath = new Map(paths.map((info) => [info.path, info]));
+  const ordered = new Set<PathInfo>();
+  const entered = new Set<PathInfo>();
+  for (const root of paths) {
+    const stack = [root];
+    for (let info = stack.at(-1); info !== undefined; info = stack.at(-1)) {
+      const first = !entered.has(info);
+      entered.add(info);
+      const below = first ? info.references.flatMap((reference) => byPath.get(reference) ?? []) : [];
+      const waiting = below.filter((needed) => !entered.has(needed));
+      if (waiting.length > 0) stack.push(...waiting);
+      else {
+        ordered.add(info);
+        stack.pop();
+      }
+    }
+  }
+  return [...ordered];
+}
+
+interface CutChunk {
+  readonly nar: OutgoingNar;
+  readonly chunk: PatchedChunk;
+  readonly isLast: boolean;
+}
+
+interface EncodedWindow {
+  readonly chunks: readonly CutChunk[];
+  readonly frames: Frames;
+}
+
+class ChunkPush {
+  readonly published = new Set<string>();
+  readonly #options: ChunkPushOptions;
+  readonly #stop = new AbortController();
+  readonly #signal: AbortSignal;
+  readonly #encoder: ChunkEncoder;
+  /** Names of chunks that the cache holds or that are in a bundle already. */
+  readonly #sent = new Set<string>();
+  #bundle = new Bundle();
+  #sending: Promise<void> = Promise.resolve();
+  #overtaken = false;
+
+  constructor(options: ChunkPushOptions) {
+    this.#options = options;
+    const { signal: outer } = options;
+    this.#signal = outer ? AbortSignal.any([outer, this.#stop.signal]) : this.#stop.signal;
+    this.#encoder = new ChunkEncoder(options.cache, this.#signal);
+  }
+
+  /** `overtaken`: the cache does not hold any more what it said it did; `published` says what got through. */
+  async run(paths: readonly PathInfo[]): Promise<'done' | 'overtaken'> {
+    try {
+      const windows = mapAhead(this.#cut(paths), WINDOWS_AHEAD, async (chunks): Promise<EncodedWindow> => {
+        const frames = await this.#encoder.encode(chunks.map(({ chunk }) => chunk));
+        return { chunks, frames };
+      });
+      for await (const window of windows) {
+        await this.#assemble(window);
+        if (this.#overtaken) break;
+      }
+      await this.#send();
+      await this.#sending;
+      return this.#overtaken ? 'overtaken' : 'done';
+    } catch (error) {
+      this.#stop.abort();
+      await this.#sending; // when sending failed, everything else was stopped because of it
+      throw error;
+    }
+  }
+
+  /** Windows of chunks, over the borders of paths: many small paths are one question. */
+  async *#cut(paths: readonly PathInfo[]): AsyncGenerator<readonly CutChunk[]> {
+    const { root, tally } = this.#options;
+    let window: CutChunk[] = [];
+    let bytes = 0;
+    for (const info of paths) {
+      const nar: OutgoingNar = { info, chunks: [] };
+      let restored = 0;
+      for await (const chunk of cutNar(info, `${root}${info.path}`)) {
+        this.#throwIfStopped();
+        restored += chunk.bytes.length;
+        bytes += chunk.bytes.length;
+        tally.readBytes += chunk.bytes.length;
+        window.push({ nar, chunk, isLast: restored === info.narSize });
+        if (bytes < WINDOW_BYTES && window.length < WINDOW_CHUNKS) continue;
+        yield window;
+        tally.report();
+        [window, bytes] = [[], 0];
+      }
+    }
+    if (window.length > 0) yield window;
+  }
+
+  async #assemble({ chunks, frames }: EncodedWindow): Promise<void> {
+    for (const { nar, chunk, isLast } of chunks) {
+      const record = await this.#recordOf(chunk, frames.get(chunk));
+      this.#bundle.chunk(nar, record);
+      nar.chunks.push(record.frame.length === 0 ? record : { ...record, frame: EMPTY });
+      if (isLast) this.#bundle.finish(nar);
+      if (this.#bundle.size >= this.#largest || this.#bundle.rawBytes >= BUNDLE_RAW_BYTES) await this.#send();
+    }
+  }
+
+  get #largest(): number {
+    return Math.min(BUNDLE_BYTES, this.#options.cache.maxBundle / 2);
+  }
+
+  async #recordOf(chunk: PatchedChunk, encoded: Buffer | 'plain' | undefined): Promise<ChunkRecord> {
+    if (encoded instanceof Buffer) {
+      this.#sent.add(nameOf(chunk));
+      return recordOf(chunk, encoded);
+    }
+    const unpatchable = encoded === 'plain' || this.#unpatchable.has(nameOf(chunk));
+    if (!unpatchable) return recordOf(chunk, EMPTY);
+    this.#unpatchable.add(nameOf(chunk));
+    const restored = plain(chunk);
+    const known = this.#sent.has(nameOf(restored));
+    this.#sent.add(nameOf(restored));
+    return recordOf(restored, known ? EMPTY : await encodeFrame(restored.bytes));
+  }
+
+  /** Names of chunks with places that zstd makes no frame of. */
+  readonly #unpatchable = new Set<string>();
+
+  /** Begins to send the bundle once the one before is answered. */
+  async #send(): Promise<void> {
+    await this.#sending;
+    const bundle = this.#bundle;
+    if (bundle.isEmpty || this.#overtaken) return;
+    this.#bundle = new Bundle();
+    this.#sending = this.#sendBundle(bundle);
+    this.#sending.catch(() => this.#stop.abort());
+  }
+
+  async #sendBundle(bundle: Bundle): Promise<void> {
+    const answer = await this.#post(bundle);
+    if (answer === undefined) return;
+    const lost = new Set(answer.lost);
+    const results = bundle.finished.map((nar, n) => ({ nar, failure: answer.paths[n]?.failure }));
+    const failures: SlipwayError[] = [];
+    for (const { nar, failure } of results) {
+      if (failure === undefined) this.#publish(nar);
+      else if (lost.has(Buffer.from(nar.info.narHash.bytes).toString('hex'))) await this.#sendAgain(nar);
+      else failures.push(failureOf(nar, failure));
+    }
+    if (failures[0] !== undefined) throw failures[0];
+  }
+
+  /** The server that has taken the end does not know the beginning; what it needs is durable, so names are enough. */
+  async #sendAgain(nar: OutgoingNar): Promise<void> {
+    const bundle = new Bundle();
+    const again: OutgoingNar = { info: nar.info, chunks: [] };
+    for (const record of nar.chunks) bundle.chunk(again, record);
+    bundle.finish(again);
+    const answer = await this.#post(bundle);
+    if (answer === undefined) return;
+    const failure = answer.paths[0]?.failure;
+    if (failure !== undefined) throw failureOf(nar, failure);
+    this.#publish(nar);
+  }
+
+  async #post(bundle: Bundle): Promise<BundleAnswer | undefined> {
+    const { cache, tally } = this.#options;
+    const answer = await cache.send(bundle.bytes(), bundle.rawBytes, this.#signal);
+    if (answer === undefined) this.#overtaken = true;
+    else tally.sentBytes += bundle.size;
+    return answer;
+  }
+
+  #publish({ info }: OutgoingNar): void {
+    this.published.add(info.path);
+    this.#options.tally.pushed(info.path);
+  }
+
+  #throwIfStopped(): void {
+    if (this.#options.signal?.aborted === true)
+      throw new SlipwayError('cancelled', 'The push was cancelled.', { cause: this.#options.signal.reason });
+    this.#signal.throwIfAborted();
+  }
+}
+
+const EMPTY = Buffer.alloc(0);
+
+function recordOf({ hash, bytes, patches }: PatchedChunk, frame: Buffer): ChunkRecord {
+  return { kind: 'chunk', hash, rawLength: bytes.length, patches, frame };
+}
+
+function nameOf({ hash }: PatchedChunk): string {
+  return hash.toString('latin1');
+}
+
+function failureOf({ info }: OutgoingNar, { code, message, next }: UploadFailure): SlipwayError {
+  if (code === 'nar_hash_mismatch' || code === 'nar_invalid') return changedOnDisk(info);
+  const known = code in ERROR_CODES ? (code as ErrorCode) : 'invalid';
+  return new SlipwayError(known, message, {
+    ...(next !== undefined && { next }),
+    facts: { path: info.path },
+  });
+}

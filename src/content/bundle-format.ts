@@ -1,0 +1,225 @@
+// The body of an upload by Slipway's own protocol, version 1: a magic, then records, each a type, a length and a payload.
+// A bundle carries NARs as chunks: those that the server lacks with their frames, the others by name. docs/FORMATS.md.
+import { SlipwayError } from '../util/errors.ts';
+import { MAX_CHUNK, MIN_CHUNK } from './chunker.ts';
+import { MOST_PLACES, SHORTEST_PLACE } from './patched-frame.ts';
+import { formatVarint, type Patch } from './recipe.ts';
+import { LARGEST_FRAME } from './verify-frame.ts';
+
+export const BUNDLE_MAGIC: Buffer = Buffer.from('SWU1');
+/** Most bytes of a bundle: what proxies and load balancers let through. */
+export const LARGEST_BUNDLE = 32 * 1024 * 1024 - 1;
+
+const HEADER_BYTES = 5;
+const HASH_BYTES = 32;
+/** Longer than the longest name in a store, and than a build-id. */
+const LONGEST_LITERAL = 256;
+const LARGEST_NARINFO = 1024 * 1024;
+const LARGEST_CHUNK_RECORD = LARGEST_FRAME + HASH_BYTES + 20 + MOST_PLACES * (LONGEST_LITERAL + 20);
+
+const TYPE = { begin: 1, resume: 2, chunk: 3, path: 4 } as const;
+
+/** `begin`: the chunks that follow make the content `hash` from its start. */
+export interface BeginRecord {
+  readonly kind: 'begin';
+  readonly hash: Buffer;
+  readonly size: number;
+}
+
+/** `resume`: they go on with a content of which an earlier bundle brought the first `chunks`. */
+export interface ResumeRecord {
+  readonly kind: 'resume';
+  readonly hash: Buffer;
+  readonly chunks: number;
+}
+
+export interface ChunkRecord {
+  readonly kind: 'chunk';
+  readonly hash: Buffer;
+  readonly rawLength: number;
+  readonly patches: readonly Patch[];
+  /** Empty when the server is believed to hold the chunk. */
+  readonly frame: Buffer;
+}
+
+/** `path`: publishes a path whose NAR is a content that was brought before, or that the cache holds. */
+export interface PathRecord {
+  readonly kind: 'path';
+  readonly narInfo: string;
+}
+
+export type BundleRecord = BeginRecord | ResumeRecord | ChunkRecord | PathRecord;
+
+/** Pieces to be sent one after another. */
+export function formatRecord(record: BundleRecord): Buffer[] {
+  switch (record.kind) {
+    case 'begin':
+      return framed(TYPE.begin, [record.hash, formatVarint(record.size)]);
+    case 'resume':
+      return framed(TYPE.resume, [record.hash, formatVarint(record.chunks)]);
+    case 'path':
+      return framed(TYPE.path, [Buffer.from(record.narInfo)]);
+    default: {
+      const head = [record.hash, formatVarint(record.rawLength), ...formatPatches(record.patches)];
+      return framed(TYPE.chunk, [Buffer.concat(head), record.frame]);
+    }
+  }
+}
+
+function framed(type: number, payload: readonly Buffer[]): Buffer[] {
+  const header = Buffer.alloc(HEADER_BYTES);
+  header.writeUInt8(type, 0);
+  header.writeUInt32LE(
+    payload.reduce((sum, { length }) => sum + length, 0),
+    1,
+  );
+  return [header, ...payload];
+}
+
+function formatPatches(patches: readonly Patch[]): Buffer[] {
+  const parts = [formatVarint(patches.length)];
+  let end = 0;
+  for (const { offset, literal } of patches) {
+    parts.push(formatVarint(offset - end), formatVarint(literal.length), literal);
+    end = offset + literal.length;
+  }
+  return parts;
+}
+
+/** The records of a bundle as it arrives; memory is bounded by the largest record. Anything else is `invalid`. */
+export async function* readRecords(body: AsyncIterable<Buffer>): AsyncGenerator<BundleRecord> {
+  const bytes = new ByteQueue(body);
+  try {
+    const magic = await bytes.take(BUNDLE_MAGIC.length);
+    if (magic?.equals(BUNDLE_MAGIC) !== true) throw broken('it does not begin as one');
+    for (let header = await bytes.take(HEADER_BYTES); header; header = await bytes.take(HEADER_BYTES)) {
+      const type = header.readUInt8(0);
+      const length = header.readUInt32LE(1);
+      if (length > largestOf(type)) throw broken('a record is too long');
+      const payload = length === 0 ? Buffer.alloc(0) : await bytes.take(length);
+      if (payload === undefined) throw broken('it ends within a record');
+      yield parseRecord(type, payload);
+    }
+  } finally {
+    await bytes.close();
+  }
+}
+
+function largestOf(type: number): number {
+  switch (type) {
+    case TYPE.begin:
+    case TYPE.resume:
+      return HASH_BYTES + 8;
+    case TYPE.chunk:
+      return LARGEST_CHUNK_RECORD;
+    case TYPE.path:
+      return LARGEST_NARINFO;
+    default:
+      throw broken('it holds a record of an unknown type');
+  }
+}
+
+function parseRecord(type: number, payload: Buffer): BundleRecord {
+  if (type === TYPE.path) return { kind: 'path', narInfo: payload.toString('utf8') };
+  const fields = new Fields(payload);
+  const hash = fields.take(HASH_BYTES);
+  if (type === TYPE.chunk) return parseChunk(hash, fields);
+  const number = fields.varint();
+  if (fields.rest().length > 0) throw broken('a record has the wrong length');
+  return type === TYPE.begin
+    ? { kind: 'begin', hash, size: number }
+    : { kind: 'resume', hash, chunks: number };
+}
+
+function parseChunk(hash: Buffer, fields: Fields): ChunkRecord {
+  const rawLength = fields.varint();
+  if (rawLength < 1 || rawLength > MAX_CHUNK) throw broken('a chunk has a length that none may have');
+  const count = fields.varint();
+  if (count > MOST_PLACES) throw broken('a chunk has too many places');
+  const patches: Patch[] = [];
+  let end = 0;
+  while (patches.length < count) {
+    const offset = end + fields.varint();
+    const length = fields.varint();
+    end = offset + length;
+    if (length < SHORTEST_PLACE || length > LONGEST_LITERAL || end > rawLength)
+      throw broken('a chunk has a place that none may have');
+    patches.push({ offset, literal: fields.take(length) });
+  }
+  return { kind: 'chunk', hash, rawLength, patches, frame: fields.rest() };
+}
+
+/** Whether a content may have a chunk of this length: tiny ones would cost more to note than to store. */
+export function isChunkLength(rawLength: number, isLast: boolean): boolean {
+  return rawLength <= MAX_CHUNK && (isLast || rawLength >= MIN_CHUNK);
+}
+
+class Fields {
+  readonly #bytes: Buffer;
+  #at = 0;
+
+  constructor(bytes: Buffer) {
+    this.#bytes = bytes;
+  }
+
+  take(length: number): Buffer {
+    const taken = this.#bytes.subarray(this.#at, this.#at + length);
+    if (taken.length !== length) throw broken('a record is too short');
+    this.#at += length;
+    return taken;
+  }
+
+  varint(): number {
+    let value = 0;
+    for (let scale = 1; scale <= 2 ** 49; scale *= 0x80) {
+      const byte = this.take(1)[0] ?? 0;
+      value += (byte & 0x7f) * scale;
+      if (byte < 0x80 && value <= Number.MAX_SAFE_INTEGER) return value;
+    }
+    throw broken('a number is too large');
+  }
+
+  rest(): Buffer {
+    return this.#bytes.subarray(this.#at);
+  }
+}
+
+/** Takes a stream apart into runs of the wanted length. */
+class ByteQueue {
+  readonly #source: AsyncIterator<Buffer>;
+  #held: Buffer = Buffer.alloc(0);
+
+  constructor(source: AsyncIterable<Buffer>) {
+    this.#source = source[Symbol.asyncIterator]();
+  }
+
+  /** `undefined` at the end of the stream; an end in between is `invalid`. */
+  async take(length: number): Promise<Buffer | undefined> {
+    const parts: Buffer[] = [];
+    let missing = length;
+    while (missing > 0) {
+      if (this.#held.length === 0) {
+        const next = await this.#source.next();
+        if (next.done === true) break;
+        this.#held = next.value;
+        continue;
+      }
+      const part = this.#held.subarray(0, missing);
+      this.#held = this.#held.subarray(part.length);
+      missing -= part.length;
+      parts.push(part);
+    }
+    if (missing === length) return undefined;
+    if (missing > 0) throw broken('it ends too early');
+    const [first] = parts;
+    return parts.length === 1 ? first : Buffer.concat(parts, length);
+  }
+
+  async close(): Promise<void> {
+    await this.#source.return?.();
+  }
+}
+
+function broken(why: string): SlipwayError {
+  return new SlipwayError('invalid', `The upload is not a bundle of Slipway's: ${why}.`);
+}

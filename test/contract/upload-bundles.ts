@@ -1,0 +1,124 @@
+// Makes bundles of Slipway's own upload protocol, well or badly, and sends them.
+import { createHash } from 'node:crypto';
+import { BUNDLE_MAGIC, formatRecord, type BundleRecord } from '../../src/content/bundle-format.ts';
+import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from '../../src/content/chunk-patcher.ts';
+import { Chunker } from '../../src/content/chunker.ts';
+import { encodeFrame } from '../../src/content/frame-codec.ts';
+import { Normaliser } from '../../src/content/normaliser.ts';
+import type { BundleAnswer, UploadFailure } from '../../src/api/slipway-cache-v1.ts';
+import { narInfo, type TestPath } from './cache-uploads.ts';
+
+export interface SentChunk extends PatchedChunk {
+  readonly frame: Buffer;
+}
+
+/** The chunks of a NAR with their frames, as the client makes them. */
+export async function chunksOf(nar: Buffer): Promise<SentChunk[]> {
+  const cut: PatchedChunk[] = [];
+  const patcher = new ChunkPatcher();
+  const chunker = new Chunker();
+  const add = (bytes: Buffer): void => void cut.push(patcher.patch(bytes));
+  const normaliser = new Normaliser();
+  for (const { bytes, taken } of [normaliser.push(nar), normaliser.end()]) {
+    patcher.add(taken);
+    chunker.push(bytes, add);
+  }
+  chunker.end(add);
+  return await Promise.all(
+    cut.map(async (chunk) => {
+      const frame = await encodeChunk(chunk);
+      if (frame !== undefined) return { ...chunk, frame };
+      const restored = plain(chunk);
+      return { ...restored, frame: await encodeFrame(restored.bytes) };
+    }),
+  );
+}
+
+export function begin(path: TestPath, size = path.nar.length): BundleRecord {
+  return { kind: 'begin', hash: createHash('sha256').update(path.nar).digest(), size };
+}
+
+export function resume(path: TestPath, chunks: number): BundleRecord {
+  return { kind: 'resume', hash: createHash('sha256').update(path.nar).digest(), chunks };
+}
+
+export function sent({ hash, bytes, patches, frame }: SentChunk): BundleRecord {
+  return { kind: 'chunk', hash, rawLength: bytes.length, patches, frame };
+}
+
+/** By name only: the server is to have it. */
+export function named(chunk: SentChunk): BundleRecord {
+  return sent({ ...chunk, frame: Buffer.alloc(0) });
+}
+
+export function pathRecord(path: TestPath, changes: Record<string, string | undefined> = {}): BundleRecord {
+  const none = { Compression: 'none', FileHash: undefined, FileSize: undefined };
+  return { kind: 'path', narInfo: narInfo(path, { ...none, ...changes }) };
+}
+
+export function bundleOf(...records: readonly BundleRecord[]): Buffer {
+  return Buffer.concat([BUNDLE_MAGIC, ...records.flatMap((record) => formatRecord(record))]);
+}
+
+/** A path as one bundle. */
+export async function wholeBundle(path: TestPath): Promise<Buffer> {
+  return bundleOf(begin(path), ...(await chunksOf(path.nar)).map(sent), pathRecord(path));
+}
+
+export interface UploadAnswer {
+  readonly status: number;
+  readonly body: Partial<BundleAnswer> & {
+    readonly error?: UploadFailure;
+    readonly absent?: boolean;
+    readonly missing?: readonly string[];
+  };
+}
+
+/** Speaks the protocol to `<server>/_api/slipway/v1/caches/<cache>`. */
+export class BundleSender {
+  readonly #base: string;
+  readonly #token: string | undefined;
+
+  constructor(server: string, cache: string, token?: string) {
+    this.#base = `${server}/_api/slipway/v1/caches/${cache}`;
+    this.#token = token;
+  }
+
+  async send(bundle: Buffer): Promise<UploadAnswer> {
+    return await this.#json('POST', '/bundles', bundle);
+  }
+
+  async terms(): Promise<UploadAnswer> {
+    return await this.#json('GET', '', undefined);
+  }
+
+  async missingPaths(question: string): Promise<UploadAnswer> {
+    return await this.#json('POST', '/missing-paths', Buffer.from(question));
+  }
+
+  /** A letter for each chunk: `h`eld or `m`issing. */
+  async missingChunks(chunks: readonly { readonly hash: Buffer }[]): Promise<string> {
+    const response = await this.request(
+      'POST',
+      '/missing-chunks',
+      Buffer.concat(chunks.map(({ hash }) => hash)),
+    );
+    const bytes = [...Buffer.from(await response.arrayBuffer())];
+    return response.status === 200
+      ? bytes.map((byte) => (byte === 1 ? 'm' : 'h')).join('')
+      : String(response.status);
+  }
+
+  async request(method: string, action: string, body: Buffer | undefined): Promise<Response> {
+    return await fetch(`${this.#base}${action}`, {
+      method,
+      headers: this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` },
+      ...(body && { body: new Uint8Array(body) }),
+    });
+  }
+
+  async #json(method: string, action: string, body: Buffer | undefined): Promise<UploadAnswer> {
+    const response = await this.request(method, action, body);
+    return { status: response.status, body: (await response.json()) as UploadAnswer['body'] };
+  }
+}
