@@ -8,6 +8,8 @@ export interface CliIo {
   /** Whether stdout is a terminal: only then is anything redrawn in place. */
   readonly terminal: boolean;
   readonly color: boolean;
+  /** Size of the terminal behind stderr; undefined when there is none that can be drawn on. */
+  readonly screen?: () => { readonly columns: number; readonly rows: number } | undefined;
   /** Fires on the first Ctrl-C or TERM; a second one ends the process at once. */
   readonly signal: AbortSignal;
 }
@@ -22,8 +24,17 @@ export function processIo(): CliIo {
     cwd: process.cwd(),
     terminal,
     color: wantsColor(process.env, terminal),
+    screen: () => screenOf(process.stderr, process.env),
     signal: interruptSignal(),
   };
+}
+
+function screenOf(
+  { isTTY, columns, rows }: NodeJS.WriteStream,
+  env: Readonly<Record<string, string | undefined>>,
+): { readonly columns: number; readonly rows: number } | undefined {
+  if (!isTTY || env['TERM'] === 'dumb' || env['CI'] !== undefined) return undefined;
+  return { columns: columns || 80, rows: rows || 24 };
 }
 
 export function wantsColor(env: Readonly<Record<string, string | undefined>>, terminal: boolean): boolean {

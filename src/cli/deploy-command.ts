@@ -17,7 +17,8 @@ import { asSlipwayError, exitCode, type SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { finishJob, type Job, planJobs } from './deploy-jobs.ts';
 import { addDeployOptions, type DeployOptions, rolloutPolicy, waveSteps } from './deploy-options.ts';
-import { reportOutcomes, showProgress } from './deploy-report.ts';
+import { openProgressView } from './deploy-progress-view.ts';
+import { reportOutcomes } from './deploy-report.ts';
 import { failureJson, reportFailure } from './failure.ts';
 import { addHostOptions, openChosenHost } from './host-options.ts';
 import { resumeDeploy } from './resume-deploy.ts';
@@ -47,25 +48,31 @@ async function deploy(names: readonly string[], options: DeployOptions, io: CliI
   const json = options.json === true;
   const jobs = await planJobs(names, options, io);
   if (options.dryRun === true || options.dryActivate === true) return await showPlans(jobs, options, io);
-  const emit = showProgress(io, json);
   const machines = Map.groupBy(jobs, ({ chosen }) => chosen.node);
-  const policy = rolloutPolicy(options, machines.size);
   const waves = planWaves(machines, options);
+  const everyone = waves.flat();
+  using view = openProgressView(io, { json, events: options.events === true, hosts: everyone });
+  const { emit } = view;
   const hosts = waves.map((wave) =>
     wave.map((node) => rolloutHost(node, machines.get(node) ?? [], { options, io, emit })),
   );
   const hooks = options.hooks ? (jobs[0]?.chosen.fleetHooks ?? NO_HOOKS) : NO_HOOKS;
   const onLine = (line: string): void => emit({ kind: 'log', stage: 'deploy', line });
-  const everyone = [...machines.keys()];
-  const ended = await withRolloutHooks(
-    { hooks, hosts: everyone, onLine, signal: io.signal },
-    async () => await runRollout(hosts, policy, io.signal),
-  );
-  reportOutcomes(io, ended.outcomes, {
-    json,
-    ms: performance.now() - started,
-    failedHooks: ended.failedHooks,
-  });
+  const policy = rolloutPolicy(options, machines.size);
+  try {
+    const rollout = { hooks, hosts: everyone, onLine, signal: io.signal };
+    const ended = await withRolloutHooks(rollout, async () => await runRollout(hosts, policy, io.signal));
+    view[Symbol.dispose]();
+    reportOutcomes(io, ended.outcomes, {
+      json,
+      ms: performance.now() - started,
+      failedHooks: ended.failedHooks,
+    });
+  } catch (error) {
+    view[Symbol.dispose]();
+    if (io.signal.aborted) view.tellLeft();
+    throw error;
+  }
 }
 
 /** The seed is what is deployed: the same rollout, begun again, begins with the same hosts. */

@@ -53,7 +53,8 @@ async function planJob(chosen: ChosenHost, { path, build }: Built, options: Depl
   const { confirm, autoRollback, timeouts, source, target } = chosen.deployRs.plan;
   const toplevel = isSystemProfile(target) && build.length === 0 ? await resolveActivatable(path) : undefined;
   const ours = toplevel === undefined ? { toplevel: path, profile: target } : { toplevel };
-  const settings = { confirm: confirm && request.confirm !== false, autoRollback, timeouts, source };
+  const asked = options.copy === undefined && options.substitute !== true ? { source } : {};
+  const settings = { confirm: confirm && request.confirm !== false, autoRollback, timeouts, ...asked };
   return { chosen, request: { ...request, ...settings, ...ours }, build };
 }
 
@@ -93,7 +94,8 @@ async function findToplevels(
 ): Promise<Built[]> {
   if (options.toplevel !== undefined) return [{ path: givenToplevel(options.toplevel, chosen), build: [] }];
   const onLine = (line: string): void => {
-    if (options.json !== true) io.stderr(`${line}\n`);
+    // Two evaluations at a time share Nix' cache, and Nix says so; it goes on without it.
+    if (options.json !== true && !/^error \(ignored\):.* is busy/.test(line)) io.stderr(`${line}\n`);
   };
   const build = { cwd: io.cwd, signal: io.signal, onLine };
   if (options.host === undefined) return await buildChosen(chosen, options, build);

@@ -25,6 +25,7 @@ export interface DeployOptions extends HostOptions {
   readonly buildOn?: string;
   readonly hooks: boolean;
   readonly confirmHost?: string;
+  readonly events?: boolean;
   readonly concurrency: string;
   readonly waves?: string;
   readonly canary?: string;
@@ -65,6 +66,7 @@ function addOneOptions(command: Command): Command {
     .option('--no-magic', 'do not ask for the confirmation over a fresh connection')
     .option('--no-confirm', 'the same')
     .option('--confirm-host <address>', 'where the new system is to answer, as address or address:port')
+    .option('--events', 'with --json: each event as a line too, before the result')
     .option('--no-hooks', 'run none of the hooks')
     .option('--copy <how>', 'push (default), cache (the hosts fetch it all from their caches) or both')
     .option('--substitute', 'the same as --copy both')

@@ -1,27 +1,11 @@
-// How deploy commands tell their story: a line for each step of each host while it goes, a table or JSON at the end.
-import type { EmitRunEvent, RunEventBody } from '../api/run-events.ts';
+// How deploy commands tell how it ended: a line a host, or JSON; and their exit code.
 import type { HookResult } from '../api/deploy-hooks.ts';
 import { describeHook } from '../deploy/controller-hooks.ts';
 import { deployError, type DeployOutcome, hookError } from '../deploy/deploy-outcome.ts';
 import { exitCode, SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { failureJson, reportFailure } from './failure.ts';
-import { formatDuration, makeStyle, stripControl } from './style.ts';
-
-/** Shows events as they come, on stderr; with `json` nothing is shown until the end. */
-export function showProgress(io: CliIo, json: boolean): EmitRunEvent {
-  const started = performance.now();
-  const style = makeStyle(io.color);
-  const line = (host: string, text: string): void => {
-    const at = style.dim(formatDuration(performance.now() - started).padStart(8));
-    io.stderr(`${at}  ${style.bold(host)}  ${stripControl(text)}\n`);
-  };
-  return (event: RunEventBody): void => {
-    if (json) return;
-    if (event.kind === 'host') line(event.host, [event.phase, event.note].filter(Boolean).join(': '));
-    if (event.kind === 'log') line(event.host ?? '', style.dim(event.line));
-  };
-}
+import { makeStyle, stripControl } from './style.ts';
 
 export interface ReportOptions {
   readonly json: boolean;

@@ -6,7 +6,8 @@ import { DeployProgress } from '../deploy/deploy-progress.ts';
 import { listTrials, watchTrial } from '../deploy/trial.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { reportOutcomes, showProgress } from './deploy-report.ts';
+import { openProgressView } from './deploy-progress-view.ts';
+import { reportOutcomes } from './deploy-report.ts';
 import { chooseHosts, type HostOptions, openChosenHost } from './host-options.ts';
 
 export async function resumeDeploy(names: readonly string[], options: HostOptions, io: CliIo): Promise<void> {
@@ -14,9 +15,10 @@ export async function resumeDeploy(names: readonly string[], options: HostOption
   if (names.length === 0 && options.host === undefined)
     throw new SlipwayError('invalid', 'Which host?', { next: 'slipway deploy resume HOST' });
   const json = options.json === true;
-  const emit = showProgress(io, json);
+  const hosts = await chooseHosts(names, options, io);
+  using view = openProgressView(io, { json, hosts: hosts.map(({ name }) => name) });
   const outcomes = [];
-  for (const chosen of await chooseHosts(names, options, io)) {
+  for (const chosen of hosts) {
     await using host = await openChosenHost(chosen, options, io);
     const trials = await listTrials(host);
     const trial = trials.find(({ phase }) => !isFinal(phase)) ?? trials[0];
@@ -24,12 +26,13 @@ export async function resumeDeploy(names: readonly string[], options: HostOption
       throw new SlipwayError('not_found', `${chosen.name} has no deploy on record.`, {
         next: `Begin one: slipway deploy ${chosen.name}`,
       });
-    const progress = new DeployProgress(chosen.name, trial.toplevel, emit);
+    const progress = new DeployProgress(chosen.name, trial.toplevel, view.emit);
     const watcher = {
       onState: (state: typeof trial): void => progress.state(state),
       onLog: (line: string): void => progress.log(line),
     };
     outcomes.push(outcomeOf(chosen.name, await watchTrial(host, { id: trial.id }, watcher, io.signal)));
   }
+  view[Symbol.dispose]();
   reportOutcomes(io, outcomes, { json, ms: performance.now() - started });
 }

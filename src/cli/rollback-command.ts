@@ -5,7 +5,8 @@ import { deployToHost } from '../deploy/deploy-to-host.ts';
 import { planRollback, readGenerations } from '../deploy/generations.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { reportOutcomes, showProgress } from './deploy-report.ts';
+import { openProgressView } from './deploy-progress-view.ts';
+import { reportOutcomes } from './deploy-report.ts';
 import { addHostOptions, chooseHosts, type HostOptions, openChosenHost } from './host-options.ts';
 
 interface RollbackOptions extends HostOptions {
@@ -47,7 +48,9 @@ async function rollback(name: string | undefined, options: RollbackOptions, io: 
     force: options.force === true,
     confirm: options.confirm,
   };
-  const outcome = await deployToHost(host, request, showProgress(io, json), io.signal);
+  using view = openProgressView(io, { json, hosts: [chosen.name] });
+  const outcome = await deployToHost(host, request, view.emit, io.signal);
+  view[Symbol.dispose]();
   reportOutcomes(io, [outcome], { json, ms: performance.now() - started });
 }
 

@@ -13,6 +13,7 @@ import { longestTrial } from './trial-intent.ts';
 
 const RECONNECT_PAUSE_MS = 1_000;
 const CONFIRM_PAUSE_MS = 1_000;
+const CANCEL_PATIENCE_MS = 60_000;
 const ASK_AGAIN = { attempts: 6, baseMs: 1_000, maxMs: 5_000 };
 
 export class PushTrial {
@@ -72,10 +73,16 @@ export class PushTrial {
     }
   }
 
+  /** Tells the host to go back, and sees it off; one that does not hear of it goes back for want of a confirmation. */
   async cancel(): Promise<void> {
     const host = this.#host.next();
-    // Best effort: a host that does not hear of it rolls back for want of a confirmation.
-    await rejectTrial(host, this.#intent.id, 'cancelled', 'Cancelled by the client.').catch(() => undefined);
+    try {
+      await rejectTrial(host, this.#intent.id, 'cancelled', 'Cancelled by the client.');
+      const watcher = { onState: (state: DeployState) => this.#progress.state(state) };
+      await watchTrial(host, this.#intent, watcher, deadline(CANCEL_PATIENCE_MS));
+    } catch (error) {
+      this.#progress.log(`how it ended is not known: ${asSlipwayError(error).message}`);
+    }
   }
 
   #see(state: DeployState, limit: AbortSignal): void {
