@@ -3,8 +3,7 @@
 // Usage: run-tests.ts [PATH PREFIX]…
 import { spawn } from 'node:child_process';
 import { globSync } from 'node:fs';
-import { homedir } from 'node:os';
-import path from 'node:path';
+import { compiledCode } from '../test/e2e/lab/compiled-code.ts';
 
 /** In this order: what fails fast comes first. */
 const GROUPS = ['test/checks/*.test.ts', 'test/*.test.ts', 'src/**/*.test.ts', 'test/contract/*.test.ts'];
@@ -41,7 +40,8 @@ async function runTests(prefixes: readonly string[]): Promise<number> {
 
 /** The runner stays in our process group, so that Ctrl-C and a kill of the group reach it and the tests. */
 async function runNode(args: readonly string[]): Promise<number> {
-  const child = spawn(process.execPath, args, { stdio: 'inherit', env: withCompiledCode() });
+  const env = { ...process.env, NODE_COMPILE_CACHE: compiledCode() };
+  const child = spawn(process.execPath, args, { stdio: 'inherit', env });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
   const limit = setTimeout(() => {
     process.stderr.write(`The tests did not end within ${RUN_TIMEOUT_MS / 60_000} minutes: ended.\n`);
@@ -51,10 +51,4 @@ async function runNode(args: readonly string[]): Promise<number> {
     child.once('error', reject);
     child.once('exit', (code) => resolve(code ?? 1));
   }).finally(() => clearTimeout(limit));
-}
-
-/** Hundreds of processes load the same modules: the first compiles them, where bin/slipway keeps compiled code too. */
-function withCompiledCode(): NodeJS.ProcessEnv {
-  const cache = process.env['XDG_CACHE_HOME'] ?? path.join(homedir(), '.cache');
-  return { NODE_COMPILE_CACHE: path.join(cache, 'slipway', 'compiled'), ...process.env };
 }

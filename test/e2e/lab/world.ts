@@ -10,6 +10,7 @@ import { exec, execText, type ExecOptions, type ExecResult } from '../../../src/
 import { deadline, within } from '../../../src/util/deadline.ts';
 import { SlipwayError } from '../../../src/util/errors.ts';
 import { openBaseImage } from './base-image.ts';
+import { compiledCode } from './compiled-code.ts';
 import { GitForge } from './git-forge.ts';
 import { waitForNamespaceInit } from './namespace-child.ts';
 import { openRelay, type Relay } from './relay.ts';
@@ -154,6 +155,7 @@ export class World implements AsyncDisposable {
       PATH: `${dirname(this.node)}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin`,
       HOME: join(this.folder, 'home'),
       TMPDIR: join(this.folder, 'tmp'),
+      NODE_COMPILE_CACHE: compiledCode(),
       USER: 'root',
       LANG: 'C.UTF-8',
       NIX_CONFIG:
