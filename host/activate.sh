@@ -8,7 +8,7 @@
 #   run DIR               the runner itself; only systemd calls it
 #   confirm DIR           commit the trial; for push the one-time token comes on stdin. Exit 3: not waiting, 4: wrong token
 #   reject DIR [WHY [DETAIL]]   give the trial up: it rolls back (before ACTIVATING: it is refused)
-#   status DIR [--follow] the state, one JSON line; --follow prints `state {json}` and `log text` until it is final
+#   status DIR [--follow] the state, one JSON line; --follow prints `state {json}`, `log text`, `hook {json}`, then `end`
 #   deadman DIR           resolve a deploy whose runner died or hangs; only systemd calls it
 #   recover               at boot or agent start: resolve whatever was interrupted, and wait for it
 #   check DIR             whether this host can decrypt what the new system needs
@@ -190,6 +190,7 @@ status_deploy() {
   follow_log
   follow_hooks
   echo "state $(state_line)"
+  echo end
 }
 
 # A writer may be in the middle of a line: what `read` got of it before the end of the file is kept for its rest.

@@ -12,6 +12,7 @@ import { formatChecks, formatIntent, longestTrial } from './trial-intent.ts';
 const CALL_TIMEOUT_MS = 60_000;
 /** `start` writes to disk with fsync and asks systemd twice. */
 const START_TIMEOUT_MS = 120_000;
+const END_GRACE_MS = 2_000;
 const EXIT_NOT_WAITING = 3;
 const EXIT_WRONG_TOKEN = 4;
 
@@ -51,26 +52,50 @@ export async function watchTrial(
   watcher: TrialWatcher,
   signal?: AbortSignal,
 ): Promise<DeployState> {
-  let last: DeployState | undefined;
+  const story = new Story(watcher);
+  const told = new AbortController();
   const take = (line: string): void => {
-    if (line.startsWith('log ')) watcher.onLog?.(line.slice(4));
-    if (line.startsWith('hook ')) takeHook(line.slice(5), watcher);
+    // All is said. ssh may yet not end: its master can hold on to a session's output.
+    if (line === 'end') setTimeout(() => told.abort(), END_GRACE_MS).unref();
+    story.take(line);
+  };
+  const limit = signal === undefined ? told.signal : AbortSignal.any([signal, told.signal]);
+  try {
+    const options = { timeoutMs: longestWatch(intent), onStdoutLine: take, signal: limit };
+    const result = await runner(host, intent.id, ['status', '--follow'], options);
+    if (story.final !== undefined) return story.final;
+    throw new SlipwayError(
+      'host_unreachable',
+      `Watching the deploy on ${host.name} ended early (exit ${result.code}): ${result.stderr.trim()}`,
+    );
+  } catch (error) {
+    if (told.signal.aborted && story.final !== undefined) return story.final;
+    throw error;
+  }
+}
+
+/** What a followed trial has told so far. */
+class Story {
+  readonly #watcher: TrialWatcher;
+  #last: DeployState | undefined;
+
+  constructor(watcher: TrialWatcher) {
+    this.#watcher = watcher;
+  }
+
+  get final(): DeployState | undefined {
+    return this.#last !== undefined && isFinal(this.#last.phase) ? this.#last : undefined;
+  }
+
+  take(line: string): void {
+    if (line.startsWith('log ')) this.#watcher.onLog?.(line.slice(4));
+    if (line.startsWith('hook ')) takeHook(line.slice(5), this.#watcher);
     if (!line.startsWith('state ')) return;
     const state = findState(line.slice(6)); // a power cut may have torn a line of the events; the state file is whole
     if (state === undefined) return;
-    if (state.phase !== last?.phase) watcher.onState(state);
-    last = state;
-  };
-  const result = await runner(host, intent.id, ['status', '--follow'], {
-    timeoutMs: longestWatch(intent),
-    onStdoutLine: take,
-    ...(signal && { signal }),
-  });
-  if (last !== undefined && isFinal(last.phase)) return last;
-  throw new SlipwayError(
-    'host_unreachable',
-    `Watching the deploy on ${host.name} ended early (exit ${result.code}): ${result.stderr.trim()}`,
-  );
+    if (state.phase !== this.#last?.phase) this.#watcher.onState(state);
+    this.#last = state;
+  }
 }
 
 /** Makes the trial permanent. `accepted: false` tells with `state` why not: it no longer waits, or the token is wrong. */

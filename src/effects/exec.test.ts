@@ -44,3 +44,10 @@ test('exec() gives lines as they come', async () => {
 test('execText() fails with the end of stderr', async () => {
   await assert.rejects(execText(['sh', '-c', 'echo because >&2; exit 1']), /because/);
 });
+
+test('exec() does not wait for a stranger that holds on to the output of a program that ended', async () => {
+  const started = performance.now();
+  const result = await exec(['sh', '-c', 'echo said; (setsid sleep 40) & exit 3']);
+  assert.deepEqual([result.code, result.stdout.toString()], [3, 'said\n']);
+  assert.ok(performance.now() - started < 30_000);
+});

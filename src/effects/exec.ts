@@ -39,6 +39,7 @@ export interface ExecResult {
 
 const STDERR_TAIL = 64 * 1024;
 const KILL_GRACE_MS = 2_000;
+const HELD_OUTPUT_MS = 1_000;
 
 /** Runs `argv` and returns its result whatever the exit code; throws on timeout, abort, or a missing program. */
 export async function exec(argv: readonly string[], options: ExecOptions = {}): Promise<ExecResult> {
@@ -60,6 +61,7 @@ export async function exec(argv: readonly string[], options: ExecOptions = {}): 
   if (child.pid !== undefined) options.onStart?.(child.pid);
   // A killed program's output may be held open by a process outside of its group (ssh hands it to its control master).
   child.once('exit', () => guard.dropOutput(child.stdout, child.stderr));
+  child.once('exit', () => releaseOutput(child.stdout, child.stderr));
   try {
     const code = await new Promise<number>((resolve, reject) => {
       child.once('error', (error) => reject(missingProgram(file, error)));
@@ -88,6 +90,21 @@ export function commandFailed(argv: readonly string[], result: ExecResult): Slip
       facts: { argv, exit: result.code },
     },
   );
+}
+
+/**
+ * A program that ended has said what it had to say: whoever else holds its output open must not hold us up. What is in
+ * the pipe is read first, however busy we are: only when a second went by without a byte the streams are closed.
+ */
+function releaseOutput(...streams: readonly Readable[]): void {
+  let arrived = true;
+  for (const stream of streams) stream.on('data', () => (arrived = true));
+  const timer = setInterval(() => {
+    if (!arrived) for (const stream of streams) stream.destroy();
+    if (!arrived || streams.every(({ destroyed }) => destroyed)) clearInterval(timer);
+    arrived = false;
+  }, HELD_OUTPUT_MS);
+  timer.unref();
 }
 
 function offerSecret(stream: unknown, secret: Uint8Array | string | undefined): void {

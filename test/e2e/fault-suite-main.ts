@@ -25,6 +25,9 @@ const { values } = parseArgs({
     skip: { type: 'string', default: '0' },
   },
 });
+/** What the client of a failed deploy saw. */
+const lastClient = new Map<string, WorldProcess>();
+
 process.exitCode = await runSuite(values);
 
 /** `skip` leaves out the first of a seed's deploys: a long run in portions. */
@@ -52,6 +55,8 @@ async function runSuite(asked: typeof values): Promise<number> {
         failures.push(`${index} ${scenario.name}`);
         report('FAILED', next, `${host.name}: ${error instanceof Error ? error.message : String(error)}`);
         process.stdout.write(await hostStory(host));
+        for (const line of lastClient.get(host.name)?.lines.slice(-15) ?? [])
+          process.stdout.write(`client: ${line}\n`);
         return; // a host that is not what it should be says nothing about the next deploy
       }
     }
@@ -105,6 +110,7 @@ async function runScenario(scene: DeployScene, run: Run): Promise<string> {
     await untilNewPhase(scene, { host, before, phase: scenario.at, client });
     await scenario.disturb({ scene, host, client, old, delay });
   }
+  lastClient.set(host.name, client);
   const state = await untilFinal(host, before, scenario.silent === true);
   if (scenario.silent === true) await host.shell(`[ ! -e ${KEYS}.off ] || mv ${KEYS}.off ${KEYS}`);
   else assertReport(await scene.outcome(client), state);
