@@ -5,31 +5,53 @@ import { randomBytes } from 'node:crypto';
 
 const BITS_A_CHUNK = 16;
 const PROBES = 8;
+/** 512 MB, for 256 million chunks: 32 TB of them. More chunks make the filter err more often, no worse. */
+const MOST_BITS = 2 ** 32;
 
 export class ChunkFilter {
   readonly #bits: Uint8Array;
   readonly #size: number;
-  readonly #salt: Buffer = randomBytes(8);
+  readonly #salt = randomBytes(8);
+  readonly #firstSalt = this.#salt.readUInt32LE(0);
+  readonly #stepSalt = this.#salt.readUInt32LE(4);
 
   constructor(expectedChunks: number) {
-    this.#size = Math.max(1024, expectedChunks * BITS_A_CHUNK);
+    this.#size = Math.min(MOST_BITS, Math.max(1024, expectedChunks * BITS_A_CHUNK));
     this.#bits = new Uint8Array(Math.ceil(this.#size / 8));
   }
 
   /** `hash`: the SHA-256 of a chunk. */
   add(hash: Uint8Array): void {
-    for (const bit of this.#probes(hash))
-      this.#bits[bit >> 3] = (this.#bits[bit >> 3] ?? 0) | (1 << (bit & 7));
+    const step = this.#stepOf(hash);
+    for (let bit = this.#firstOf(hash), left = PROBES; left > 0; bit = this.#after(bit, step), left--)
+      this.#bits[bit >>> 3] = (this.#bits[bit >>> 3] as number) | (1 << (bit & 7));
   }
 
   has(hash: Uint8Array): boolean {
-    return this.#probes(hash).every((bit) => ((this.#bits[bit >> 3] ?? 0) & (1 << (bit & 7))) !== 0);
+    const step = this.#stepOf(hash);
+    for (let bit = this.#firstOf(hash), left = PROBES; left > 0; bit = this.#after(bit, step), left--)
+      if (((this.#bits[bit >>> 3] as number) & (1 << (bit & 7))) === 0) return false;
+    return true;
   }
 
-  #probes(hash: Uint8Array): number[] {
-    const view = Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength);
-    const first = view.readUIntLE(0, 6) + this.#salt.readUInt32LE(0);
-    const step = view.readUIntLE(6, 6) + this.#salt.readUInt32LE(4);
-    return Array.from({ length: PROBES }, (_, probe) => (first + probe * step) % this.#size);
+  #firstOf(hash: Uint8Array): number {
+    return (numberAt(hash, 0) + this.#firstSalt) % this.#size;
   }
+
+  #stepOf(hash: Uint8Array): number {
+    return (numberAt(hash, 6) + this.#stepSalt) % this.#size;
+  }
+
+  /** A sum instead of a product: no division for each probe. */
+  #after(bit: number, step: number): number {
+    const next = bit + step;
+    return next >= this.#size ? next - this.#size : next;
+  }
+}
+
+/** 48 bits. */
+function numberAt(hash: Uint8Array, at: number): number {
+  const low = (hash[at] as number) | ((hash[at + 1] as number) << 8) | ((hash[at + 2] as number) << 16);
+  const high = (hash[at + 3] as number) | ((hash[at + 4] as number) << 8) | ((hash[at + 5] as number) << 16);
+  return high * 0x1000000 + low;
 }

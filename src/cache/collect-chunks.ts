@@ -8,7 +8,8 @@ import { dropExpiredChunks, stagedChunks } from './held-chunks.ts';
 import { parseRecipe } from '../content/recipe.ts';
 
 const CONTENTS_A_PAGE = 200;
-const CHUNKS_A_PAGE = 500;
+const PACKS_A_PAGE = 100;
+const CHUNKS_A_QUERY = 500;
 
 export interface ChunkCollection {
   readonly marked: number;
@@ -33,24 +34,37 @@ export async function collectChunks(
   if (options.dryRun !== true) await dropExpiredChunks(database, options.now);
   const used = await usedChunks(database, options.progress);
   const total = { marked: 0, removed: 0, removedBytes: 0 };
-  for (let after: Uint8Array = new Uint8Array(); ;) {
+  for await (const pack of packIds(database)) {
     await options.progress();
+    // By pack, because the rows of one lie together on the disk: by hash each would cost a seek.
     const rows = await database.read
       .selectFrom('chunk')
       .select(['hash', 'orphaned_at', 'frame_length'])
-      .where('hash', '>', after)
-      .orderBy('hash')
-      .limit(CHUNKS_A_PAGE)
+      .where('pack_id', '=', pack)
       .execute();
     const page = sortPage(rows, used, options);
     total.marked += page.mark.length;
     total.removed += page.remove.length;
     for (const row of page.remove) total.removedBytes += row.frame_length;
     if (options.dryRun !== true) await applyPage(database, page, options);
-    const last = rows.at(-1);
-    if (last === undefined || rows.length < CHUNKS_A_PAGE) return total;
-    after = last.hash;
     await pause();
+  }
+  return total;
+}
+
+async function* packIds(database: Database): AsyncGenerator<number> {
+  for (let after = 0; ;) {
+    const rows = await database.read
+      .selectFrom('pack')
+      .select('id')
+      .where('id', '>', after)
+      .orderBy('id')
+      .limit(PACKS_A_PAGE)
+      .execute();
+    for (const { id } of rows) yield id;
+    const last = rows.at(-1);
+    if (last === undefined) return;
+    after = last.id;
   }
 }
 
@@ -88,10 +102,10 @@ async function addStaged(
 ): Promise<void> {
   for (let after: Uint8Array = new Uint8Array(); ;) {
     await progress();
-    const hashes = await stagedChunks(database.read, after, CHUNKS_A_PAGE);
+    const hashes = await stagedChunks(database.read, after, CHUNKS_A_QUERY);
     for (const hash of hashes) used.add(hash);
     const last = hashes.at(-1);
-    if (last === undefined || hashes.length < CHUNKS_A_PAGE) return;
+    if (last === undefined || hashes.length < CHUNKS_A_QUERY) return;
     after = last;
     await pause();
   }
@@ -125,33 +139,42 @@ function sortPage(
 
 async function applyPage(
   database: Database,
-  page: ChunkPage,
+  { mark, unmark, remove }: ChunkPage,
   { now, graceMs }: CollectChunksOptions,
 ): Promise<void> {
-  if (page.mark.length + page.unmark.length + page.remove.length === 0) return;
-  await database.write(async (transaction) => {
-    if (page.mark.length > 0)
-      await transaction
-        .updateTable('chunk')
-        .set({ orphaned_at: now })
-        .where('hash', 'in', hashes(page.mark))
-        .where('orphaned_at', 'is', null)
-        .execute();
-    if (page.unmark.length > 0)
-      await transaction
-        .updateTable('chunk')
-        .set({ orphaned_at: null })
-        .where('hash', 'in', hashes(page.unmark))
-        .execute();
-    if (page.remove.length > 0)
-      await transaction
-        .deleteFrom('chunk')
-        .where('hash', 'in', hashes(page.remove))
-        .where('orphaned_at', '<=', now - graceMs)
-        .execute();
-  });
+  for (const batch of batches(mark))
+    await database.write(
+      async (transaction) =>
+        await transaction
+          .updateTable('chunk')
+          .set({ orphaned_at: now })
+          .where('hash', 'in', batch)
+          .where('orphaned_at', 'is', null)
+          .execute(),
+    );
+  for (const batch of batches(unmark))
+    await database.write(
+      async (transaction) =>
+        await transaction
+          .updateTable('chunk')
+          .set({ orphaned_at: null })
+          .where('hash', 'in', batch)
+          .execute(),
+    );
+  for (const batch of batches(remove))
+    await database.write(
+      async (transaction) =>
+        await transaction
+          .deleteFrom('chunk')
+          .where('hash', 'in', batch)
+          .where('orphaned_at', '<=', now - graceMs)
+          .execute(),
+    );
 }
 
-function hashes(rows: readonly ChunkRow[]): Uint8Array[] {
-  return rows.map(({ hash }) => hash);
+function batches(rows: readonly ChunkRow[]): Uint8Array[][] {
+  const hashes = rows.map(({ hash }) => hash);
+  return Array.from({ length: Math.ceil(hashes.length / CHUNKS_A_QUERY) }, (_, n) =>
+    hashes.slice(n * CHUNKS_A_QUERY, (n + 1) * CHUNKS_A_QUERY),
+  );
 }

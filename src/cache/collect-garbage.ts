@@ -109,7 +109,7 @@ async function collect(
   let logs = 0;
   for (const family of caches) {
     await progress();
-    const graph = await readPathGraph(parts.database, [...family.keys()]);
+    const graph = await readPathGraph(parts.database, [...family.keys()], progress);
     const plan = planGc(graph, {
       now,
       roots,

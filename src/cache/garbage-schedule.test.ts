@@ -6,7 +6,7 @@ import { test } from 'node:test';
 import { openDiskBlobStore } from '../storage/disk-blob-store.ts';
 import { openSqliteDatabase } from '../storage/sqlite-database.ts';
 import { sleep } from '../util/deadline.ts';
-import { DEFAULT_GARBAGE_SETTINGS } from './collect-garbage.ts';
+import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from './collect-garbage.ts';
 import { collectRegularly } from './garbage-schedule.ts';
 
 test('collectRegularly() collects until it is told to stop, and not again before its time', async () => {
@@ -20,10 +20,10 @@ test('collectRegularly() collects until it is told to stop, and not again before
     const stop = new AbortController();
     const often = {
       everyMs: 20,
-      settings: DEFAULT_GARBAGE_SETTINGS,
+      collect: async () => await collectGarbage({ database, blobs }, { settings: DEFAULT_GARBAGE_SETTINGS }),
       onError: (error: unknown) => errors.push(error),
     };
-    const collecting = collectRegularly({ database, blobs }, often, stop.signal);
+    const collecting = collectRegularly(database, often, stop.signal);
     const alive = setInterval(() => undefined, 1000);
     while ((await runs()) < 2) await sleep(10);
     stop.abort();
@@ -32,7 +32,7 @@ test('collectRegularly() collects until it is told to stop, and not again before
     assert.deepEqual(errors, []);
     const done = await runs();
     const later = new AbortController();
-    const seldom = collectRegularly({ database, blobs }, { ...often, everyMs: 3_600_000 }, later.signal);
+    const seldom = collectRegularly(database, { ...often, everyMs: 3_600_000 }, later.signal);
     await sleep(50);
     later.abort();
     await seldom;

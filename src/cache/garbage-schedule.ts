@@ -1,12 +1,13 @@
 // Collects garbage from time to time for as long as the server runs. Several servers on one database take turns: the
 // lease lets one collect, and whoever finds that it was done lately does nothing.
 import { setTimeout as wait } from 'node:timers/promises';
+import type { Database } from '../storage/database.ts';
 import { isCode } from '../util/errors.ts';
-import { collectGarbage, type GarbageParts, type GarbageSettings } from './collect-garbage.ts';
 
 export interface GarbageSchedule {
   readonly everyMs: number;
-  readonly settings: GarbageSettings;
+  /** Collects once; `conflict` when another process is at it. */
+  readonly collect: () => Promise<unknown>;
   readonly onError: (error: unknown) => void;
 }
 
@@ -17,8 +18,8 @@ const JITTER = 0.1;
 
 /** Ends when the signal fires. Never rejects: a failed collection is told and tried again at the next look. */
 export async function collectRegularly(
-  parts: GarbageParts,
-  { everyMs, settings, onError }: GarbageSchedule,
+  database: Database,
+  { everyMs, collect, onError }: GarbageSchedule,
   signal: AbortSignal,
 ): Promise<void> {
   const period = everyMs * (1 + JITTER * (Math.random() - 0.5)); // servers that started together drift apart
@@ -28,8 +29,8 @@ export async function collectRegularly(
     pause = Math.min(LOOK_MS, everyMs)
   )
     try {
-      if ((await lastCollection(parts)) > Date.now() - period) continue;
-      await collectGarbage(parts, { settings, signal });
+      if ((await lastCollection(database)) > Date.now() - period) continue;
+      await collect();
     } catch (error) {
       if (!signal.aborted && !isCode(error, 'conflict')) onError(error);
     }
@@ -39,7 +40,7 @@ async function slept(ms: number, signal: AbortSignal): Promise<boolean> {
   return await wait(ms, true, { signal, ref: false }).catch(() => false);
 }
 
-async function lastCollection({ database }: GarbageParts): Promise<number> {
+async function lastCollection(database: Database): Promise<number> {
   const row = await database.read
     .selectFrom('garbage_run')
     .select((builder) => builder.fn.max('ended_at').as('at'))

@@ -1,6 +1,7 @@
 // The paths of a cache (with the overlays that lie over it) and what they reference, packed for a million of them:
-// about 200 bytes a path. Rows of one store path in several caches are one node.
+// about 120 bytes a path. Rows of one store path in several caches are one node.
 import { GrowingNumbers } from './growing-numbers.ts';
+import { PathHashIds } from './path-hash-ids.ts';
 
 export interface GraphPath {
   readonly cacheId: number;
@@ -21,8 +22,7 @@ export interface GraphPath {
 export type GraphRow = Omit<GraphPath, 'references'>;
 
 export class PathGraph {
-  readonly #ids = new Map<string, number>();
-  readonly #hashes: string[] = [];
+  readonly #ids = new PathHashIds();
   readonly #rowNode = new GrowingNumbers(Int32Array);
   readonly #rowCache = new GrowingNumbers(Int32Array);
   readonly #created = new GrowingNumbers(Float64Array);
@@ -40,18 +40,18 @@ export class PathGraph {
 
   /** Number of store paths that are in the graph or referenced by one. */
   get nodes(): number {
-    return this.#hashes.length;
+    return this.#ids.count;
   }
 
   add(path: GraphPath): void {
-    this.#rowNode.push(this.#idOf(path.hash));
+    this.#rowNode.push(this.#ids.idOf(path.hash));
     this.#rowCache.push(path.cacheId);
     this.#created.push(path.createdAt);
     this.#used.push(path.lastUsedAt);
     this.#tombstoned.push(path.tombstonedAt ?? Number.NaN);
     this.#size.push(path.size);
     this.#borrowed.push(path.borrowed ? 1 : 0);
-    for (const reference of path.references) this.#edges.push(this.#idOf(reference));
+    for (const reference of path.references) this.#edges.push(this.#ids.idOf(reference));
     this.#edgesEnd.push(this.#edges.length);
   }
 
@@ -59,7 +59,7 @@ export class PathGraph {
     const tombstonedAt = this.#tombstoned.at(index);
     return {
       cacheId: this.#rowCache.at(index),
-      hash: this.#hashes[this.nodeOf(index)] ?? '',
+      hash: this.#ids.textOf(this.nodeOf(index)),
       createdAt: this.#created.at(index),
       lastUsedAt: this.#used.at(index),
       tombstonedAt: Number.isNaN(tombstonedAt) ? undefined : tombstonedAt,
@@ -112,16 +112,5 @@ export class PathGraph {
       first[this.nodeOf(row)] = row;
     }
     return { first, next };
-  }
-
-  #idOf(hash: string): number {
-    const known = this.#ids.get(hash);
-    if (known !== undefined) return known;
-    const id = this.#hashes.length;
-    // A copy: a slice of a longer text would keep all of that in memory.
-    const own = Buffer.from(hash, 'latin1').toString('latin1');
-    this.#ids.set(own, id);
-    this.#hashes.push(own);
-    return id;
   }
 }

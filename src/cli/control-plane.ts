@@ -5,8 +5,6 @@ import { openTokenRegistry } from '../auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
 import { startStorageCare } from '../cache/storage-care.ts';
-import { DEFAULT_GARBAGE_SETTINGS, type GarbageParts } from '../cache/collect-garbage.ts';
-import { collectRegularly } from '../cache/garbage-schedule.ts';
 import { readStorageFigures } from '../cache/storage-figures.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
@@ -21,6 +19,7 @@ import { ViewAccess } from '../http/view-access.ts';
 import { publicKeyOf } from '../nix/signature.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { collectBeside } from './collect-beside.ts';
 import { dataPaths, type DataPaths, makeDataDirectory } from './data-directory.ts';
 import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
@@ -90,7 +89,8 @@ export async function openControlPlane(
     ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
   });
   const server = await openServer({ listen, app, cache: requests.metered(cacheHandler), onError });
-  const collecting = collectBeside({ database, blobs, cache }, config, { onError, signal: closing.signal });
+  const flushUses = async (): Promise<void> => await cache.flushUses();
+  const collecting = collectBeside({ database, flushUses, onError }, config, closing.signal);
   const open = opening.move();
   return {
     paths,
@@ -106,23 +106,6 @@ export async function openControlPlane(
       await open.disposeAsync();
     },
   };
-}
-
-/** Collects garbage for as long as the server runs. */
-async function collectBeside(
-  { cache, ...parts }: Pick<GarbageParts, 'database' | 'blobs'> & { readonly cache: BinaryCache },
-  { gc }: ServerConfig,
-  { onError, signal }: { readonly onError: (error: unknown) => void; readonly signal: AbortSignal },
-): Promise<void> {
-  if (gc.every === 0) return;
-  const settings = {
-    ...DEFAULT_GARBAGE_SETTINGS,
-    roots: { releases: gc.releases, generations: gc.generations },
-    keepMs: gc.keep === 0 ? undefined : gc.keep * 1000,
-    graceMs: gc.grace * 1000,
-  };
-  const flushUses = async (): Promise<void> => await cache.flushUses();
-  await collectRegularly({ ...parts, flushUses }, { everyMs: gc.every * 1000, settings, onError }, signal);
 }
 
 async function openDataDirectory(directory: string): Promise<DataPaths> {

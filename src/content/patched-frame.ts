@@ -18,7 +18,7 @@ export interface Place {
 }
 
 /** A chunk with more places than this is stored as it is: every place costs some 10 bytes and two blocks. */
-export const MOST_PLACES = 64;
+export const MOST_PLACES = 512;
 /** Shorter blocks might be compressed, or found elsewhere. */
 export const SHORTEST_PLACE = 12;
 
