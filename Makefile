@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-s3 setup
+.PHONY: demo test test-s3 test-faults test-crash setup
 
 demo:
 	@scripts/setup.sh demo
@@ -18,6 +18,11 @@ test: setup
 test-s3: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
 	  $(NODE) scripts/run-tests.ts test/contract/s3- test/contract/cache-on-s3
+
+# A server is killed -9 a thousand times, on each pair of storage; ARGS="--kills 100 --only disk+sqlite --seed 7".
+test-crash: setup
+	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
+	  $(NODE) test/e2e/crash-suite-main.ts $(ARGS)
 
 setup:
 	@scripts/setup.sh

@@ -12,6 +12,7 @@ import { readRoots, type RootPolicy } from './gc-roots.ts';
 import { takeLease } from './lease.ts';
 import { planGc, type GcPlan, type Retention } from './plan-gc.ts';
 import { readPathGraph } from './read-path-graph.ts';
+import { sweep } from './sweep.ts';
 
 const MINUTE = 60_000;
 const HOUR = 60 * MINUTE;
@@ -123,6 +124,8 @@ async function collect(
     paths.removed += dryRun ? plan.remove.length : await applyPathPlan(parts.database, plan, times, progress);
     if (!dryRun) logs += await collectOldLogs(parts.database, family, now);
   }
+  // Packs that nobody names, left by what was cut off: another server's start may be far away.
+  if (!dryRun) await sweep(parts.database, parts.blobs, { shared: true, now });
   const chunkOptions = { now, graceMs: settings.chunkGraceMs, progress, dryRun };
   const packOptions = { now, youngMs: settings.youngMs, graceMs: settings.packGraceMs, progress };
   return {

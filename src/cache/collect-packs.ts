@@ -1,22 +1,19 @@
 // Gives disk back: rewrites packs of which little is used, puts small ones together, removes what nobody reads any more.
 import { setImmediate as pause } from 'node:timers/promises';
 import { isCode } from '../util/errors.ts';
+import { isSparse, planPackGroups, SMALL_PACK_BYTES } from './plan-packs.ts';
+import { waitForLease } from './lease.ts';
+import { removeRetired } from './retired-packs.ts';
 import {
   readLivePack,
   retireEmpty,
   rewritePacks,
   type LivePack,
   type PackRow,
+  type RewriteOptions,
   type RewriteParts,
 } from './rewrite-packs.ts';
 
-/** A pack is rewritten when less than this part of it is used. */
-const SPARSE = 0.5;
-const MIB = 1024 * 1024;
-const SMALL_BYTES = 8 * MIB;
-/** So many small packs are worth putting together. */
-const ENOUGH_SMALL = 8;
-const GROUP_BYTES = 60 * MIB;
 const PACKS_A_QUERY = 10;
 
 export interface PackCollection {
@@ -43,65 +40,73 @@ export async function collectPacks(
   parts: RewriteParts,
   options: CollectPacksOptions,
 ): Promise<PackCollection> {
-  const total = { rewritten: 0, savedBytes: 0, removed: 0, removedBytes: 0, unreadable: 0 };
-  const rewrite = async (group: readonly LivePack[]): Promise<void> => {
-    if (!isWorthIt(group)) return;
+  await using lease = await waitForLease(parts.database, 'packs');
+  const progress = async (): Promise<void> => {
     await options.progress();
-    const saved = await rewriteGroup(parts, group, options.now);
-    if (saved === undefined) total.unreadable += group.length;
-    else {
-      total.rewritten += group.length;
-      total.savedBytes += saved;
-    }
+    await lease.renew();
   };
-  let group: LivePack[] = [];
-  let groupBytes = 0;
-  for await (const live of candidates(parts, options)) {
-    if (live === 'unreadable') {
-      total.unreadable++;
-      continue;
-    }
-    if (groupBytes + live.liveBytes > GROUP_BYTES) {
-      await rewrite(group);
-      [group, groupBytes] = [[], 0];
-    }
-    group.push(live);
-    groupBytes += live.liveBytes;
-  }
-  await rewrite(group);
-  const removed = await removeRetired(parts, options.now - options.graceMs, options.progress);
-  return { ...total, removed: removed.packs, removedBytes: removed.bytes };
+  const found: Candidate[] = [];
+  let unreadable = 0;
+  for await (const candidate of candidates(parts, { ...options, progress }))
+    if (candidate === 'unreadable') unreadable++;
+    else found.push(candidate);
+  const total = await rewriteGroups(parts, planPackGroups(found), { now: options.now, progress });
+  const removed = await removeRetired(parts, {
+    before: options.now - options.graceMs,
+    now: options.now,
+    progress,
+  });
+  return {
+    ...total,
+    unreadable: unreadable + total.unreadable.length,
+    removed: removed.packs,
+    removedBytes: removed.bytes,
+  };
 }
 
-/** Removes the blobs of packs that were retired at `before` or earlier. */
-export async function removeRetired(
-  { database, blobs }: RewriteParts,
-  before: number,
-  progress: () => Promise<void>,
-): Promise<{ readonly packs: number; readonly bytes: number }> {
-  const rows = await database.read
-    .selectFrom('pack')
-    .select(['id', 'blob_key', 'size'])
-    .where('retired_at', '<=', before)
-    .execute();
-  let bytes = 0;
-  for (const row of rows) {
+export interface RewriteTotal {
+  readonly rewritten: number;
+  readonly savedBytes: number;
+  /** Ids of packs that could not be read. */
+  readonly unreadable: readonly number[];
+}
+
+/** Writes each group anew; one that cannot be read is left as it is. */
+export async function rewriteGroups(
+  parts: RewriteParts,
+  groups: readonly (readonly PackRow[])[],
+  { now, progress }: Required<RewriteOptions>,
+): Promise<RewriteTotal> {
+  const unreadable: number[] = [];
+  let [rewritten, savedBytes] = [0, 0];
+  for (const group of groups) {
     await progress();
-    // The blob first: a crash in between leaves a row that the next collection finds again.
-    await blobs.delete(row.blob_key);
-    await database.write(
-      async (transaction) => await transaction.deleteFrom('pack').where('id', '=', row.id).execute(),
-    );
-    bytes += row.size;
+    const live: LivePack[] = [];
+    for (const pack of group) {
+      const read = await readLivePack(parts, pack);
+      if (read === undefined) unreadable.push(pack.id);
+      else live.push(read);
+    }
+    const saved = await rewriteGroup(parts, live, { now, progress });
+    if (saved === undefined) {
+      unreadable.push(...live.map(({ pack }) => pack.id));
+      continue;
+    }
+    rewritten += live.length;
+    savedBytes += saved;
   }
-  return { packs: rows.length, bytes };
+  return { rewritten, savedBytes, unreadable };
+}
+
+interface Candidate extends PackRow {
+  readonly liveBytes: number;
 }
 
 /** Packs that are sparse or small, oldest first. */
 async function* candidates(
   parts: RewriteParts,
   options: CollectPacksOptions,
-): AsyncGenerator<LivePack | 'unreadable'> {
+): AsyncGenerator<Candidate | 'unreadable'> {
   for (let after = 0; ;) {
     await options.progress();
     const packs = await parts.database.read
@@ -117,9 +122,11 @@ async function* candidates(
     for (const pack of packs) {
       const { bytes, damaged } = used.get(pack.id) ?? { bytes: 0, damaged: 0 };
       // A damaged chunk holds its pack until a push heals it; rewriting would only copy the rest again and again.
-      if (damaged > 0 || !isCandidate(pack, bytes)) continue;
-      const live = await readLivePack(parts, pack);
-      if (live === undefined || isCandidate(pack, live.liveBytes)) yield live ?? 'unreadable';
+      if (damaged > 0 || !isCandidate({ ...pack, liveBytes: bytes })) continue;
+      const live = await readLivePack(parts, pack); // recipes count as well
+      if (live === undefined) yield 'unreadable';
+      else if (isCandidate({ ...pack, liveBytes: live.liveBytes }))
+        yield { ...pack, liveBytes: live.liveBytes };
     }
     const last = packs.at(-1);
     if (last === undefined || packs.length < PACKS_A_QUERY) return;
@@ -133,6 +140,7 @@ interface PackUse {
   readonly damaged: number;
 }
 
+/** What chunks take of each pack; recipes are not counted. */
 async function usedBytes(
   { database }: RewriteParts,
   packs: readonly PackRow[],
@@ -155,32 +163,24 @@ async function usedBytes(
   return new Map(rows.map((row) => [row.pack_id, { bytes: row.bytes, damaged: row.damaged }]));
 }
 
-function isCandidate(pack: PackRow, usedBytes: number): boolean {
-  return isSparse(pack, usedBytes) || pack.size < SMALL_BYTES;
-}
-
-function isSparse(pack: PackRow, usedBytes: number): boolean {
-  return usedBytes < pack.size * SPARSE;
-}
-
-function isWorthIt(group: readonly LivePack[]): boolean {
-  return group.length >= ENOUGH_SMALL || group.some(({ pack, liveBytes }) => isSparse(pack, liveBytes));
+function isCandidate(pack: Candidate): boolean {
+  return isSparse(pack) || pack.size < SMALL_PACK_BYTES;
 }
 
 /** Bytes saved; `undefined` when a frame could not be read. */
 async function rewriteGroup(
   parts: RewriteParts,
   group: readonly LivePack[],
-  now: number,
+  options: Required<RewriteOptions>,
 ): Promise<number | undefined> {
   const before = group.reduce((sum, { pack }) => sum + pack.size, 0);
   try {
     if (group.every(({ entries }) => entries.length === 0)) {
       const packs = group.map(({ pack }) => pack);
-      await parts.database.write(async (transaction) => await retireEmpty(transaction, packs, now));
+      await parts.database.write(async (transaction) => await retireEmpty(transaction, packs, options.now));
       return before;
     }
-    const sealed = await rewritePacks(parts, group, now);
+    const sealed = await rewritePacks(parts, group, options);
     return before - sealed.reduce((sum, { size }) => sum + size, 0);
   } catch (error) {
     if (isCode(error, 'unavailable')) return undefined;

@@ -8,6 +8,7 @@ import type { StagedContent } from './content-writer.ts';
 import { FRAME_KIND, type PackEntry } from '../content/pack-format.ts';
 import type { SealedPack } from './pack-writer.ts';
 import { parseRecipe } from '../content/recipe.ts';
+import { revivePack } from './retired-packs.ts';
 
 const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
 
@@ -63,11 +64,17 @@ export async function commitPack(
   now: number,
 ): Promise<number> {
   const id = await namePack(transaction, pack, now);
-  const chunks = pack.entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  const chunks = uniqueChunks(pack.entries);
   let healed = 0;
   for (let from = 0; from < chunks.length; from += ROWS_AN_INSERT)
     healed += await commitChunks(transaction, id, chunks.slice(from, from + ROWS_AN_INSERT));
   return healed;
+}
+
+/** Uploads that share a pack may both have stored a chunk in it; PostgreSQL takes a key once in a statement. */
+function uniqueChunks(entries: readonly PackEntry[]): PackEntry[] {
+  const chunks = entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  return [...new Map(chunks.map((chunk) => [Buffer.from(chunk.hash).toString('latin1'), chunk])).values()];
 }
 
 /** Uploads that share a pack name it one after another. */
@@ -82,7 +89,8 @@ async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now:
     .select(['id', 'retired_at'])
     .where('blob_key', '=', pack.blobKey)
     .executeTakeFirstOrThrow();
-  if (row.retired_at === null) return row.id;
+  // Frames of others in it were moved while this upload went on.
+  if (row.retired_at === null || (await revivePack(transaction, row.id))) return row.id;
   throw new SlipwayError('unavailable', 'The upload took so long that its pack was removed meanwhile.', {
     next: 'Push it again.',
   });

@@ -4,10 +4,10 @@ import type { Transaction } from 'kysely';
 import type { Schema } from '../storage/schema.ts';
 import { storePathHash, type StorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { removeRetired } from './collect-packs.ts';
-import { takeLease } from './lease.ts';
+import { takeLease, waitForLease } from './lease.ts';
 import { parseRecipe } from '../content/recipe.ts';
 import { readPackIndex } from './pack-index.ts';
+import { removeRetired } from './retired-packs.ts';
 import {
   readLivePack,
   rewritePacks,
@@ -46,6 +46,8 @@ export async function deletePath(
     throw new SlipwayError('conflict', 'Garbage is being collected on this storage right now.', {
       next: 'Try again in a minute.',
     });
+  // Whoever writes packs anew right now could carry the bytes on.
+  await using merging = await waitForLease(parts.database, 'packs');
   const referrers = options.force ? [] : await findReferrers(parts, path);
   if (referrers.length > 0)
     throw new SlipwayError('conflict', `${path} is referenced by ${referrers.slice(0, 5).join(', ')}.`, {
@@ -64,7 +66,8 @@ export async function deletePath(
     );
   });
   const written = await writeAnew(parts, packs);
-  const proven = await isGone(parts, packs, written, exclusive);
+  await merging.renew();
+  const proven = await isGone(parts, packs, exclusive);
   return {
     storePath: path,
     caches: taken.caches,
@@ -194,7 +197,11 @@ async function exclusiveChunks(
 async function packsOf({ database, blobs }: RewriteParts, hashes: readonly Uint8Array[]): Promise<PackRow[]> {
   if (hashes.length === 0) return [];
   const wanted = new Set(hashes.map(keyOf));
-  const packs = await database.read.selectFrom('pack').select(['id', 'blob_key', 'size']).execute();
+  const packs = await database.read
+    .selectFrom('pack')
+    .select(['id', 'blob_key', 'size'])
+    .where((where) => where.or([where('retired_at', 'is', null), where('retired_at', '>=', 0)]))
+    .execute();
   const found: PackRow[] = [];
   for (const pack of packs) {
     const index = await readPackIndex(blobs, pack.blob_key);
@@ -217,24 +224,20 @@ async function writeAnew(parts: RewriteParts, packs: readonly PackRow[]): Promis
   const written: string[] = [];
   for (const pack of packs) {
     const live: LivePack = (await readLivePack(parts, pack)) ?? { pack, entries: [], liveBytes: 0 };
-    written.push(...(await rewritePacks(parts, [live], Date.now())).map(({ blobKey }) => blobKey));
+    written.push(...(await rewritePacks(parts, [live], { now: Date.now() })).map(({ blobKey }) => blobKey));
   }
-  await removeRetired(parts, Date.now(), async () => await Promise.resolve());
+  await removeRetired(parts, { before: Date.now(), now: Date.now() });
   return written;
 }
 
+/** Looks at storage again: the old packs are away, and no pack holds one of the chunks. */
 async function isGone(
-  { blobs }: RewriteParts,
+  parts: RewriteParts,
   packs: readonly PackRow[],
-  written: readonly string[],
   removed: ReadonlyMap<string, Uint8Array>,
 ): Promise<boolean> {
-  for (const { blob_key } of packs) if ((await blobs.size(blob_key)) !== undefined) return false;
-  for (const key of written) {
-    const index = await readPackIndex(blobs, key);
-    if (index === undefined || index.some((entry) => removed.has(keyOf(entry.hash)))) return false;
-  }
-  return true;
+  for (const { blob_key } of packs) if ((await parts.blobs.size(blob_key)) !== undefined) return false;
+  return (await packsOf(parts, [...removed.values()])).length === 0;
 }
 
 function keyOf(hash: Uint8Array): string {

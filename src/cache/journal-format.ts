@@ -4,6 +4,7 @@ import { constants, zstdCompressSync } from 'node:zlib';
 import { SlipwayError } from '../util/errors.ts';
 
 export const JOURNAL_PREFIX = 'journal/';
+const MIB = 1024 * 1024;
 const FORMAT = 'slipway-journal';
 const VERSION = 1;
 
@@ -41,6 +42,32 @@ export function planReplay<Range extends JournalRange>(ranges: readonly Range[])
   for (const range of ranges.toSorted((a, b) => a.first - b.first || b.last - a.last))
     if (range.last > (kept.at(-1)?.last ?? 0)) kept.push(range);
   return kept;
+}
+
+/** So many neighbours are put together, up to a size that is read in one go. */
+const MERGED_BLOBS = 12;
+const MERGED_BYTES = 16 * MIB;
+/** So much is copied for any number of small ones. */
+const CHEAP_BYTES = 256 * 1024;
+
+/**
+ * The longest run of small neighbours that is worth putting together; empty when none is. Neighbours, because what holds a
+ * range of revisions must hold all of them. None in it is larger than the others together: bytes are copied a few times in all.
+ */
+export function planJournalMerge<Blob extends { readonly size: number }>(order: readonly Blob[]): Blob[] {
+  let longest: Blob[] = [];
+  for (let start = 0; start < order.length - longest.length; start++) {
+    let [sum, largest, fits] = [0, 0, 0];
+    for (let end = start; end < order.length; end++) {
+      const size = order[end]?.size ?? 0;
+      if (sum + size > MERGED_BYTES) break;
+      sum += size;
+      largest = Math.max(largest, size);
+      if (largest <= Math.max(sum - largest, CHEAP_BYTES)) fits = end - start + 1;
+    }
+    if (fits > longest.length) longest = order.slice(start, start + fits);
+  }
+  return longest.length >= MERGED_BLOBS ? longest : [];
 }
 
 /** One frame; frames may be put one after another. */

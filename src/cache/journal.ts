@@ -5,16 +5,15 @@ import { randomBytes } from 'node:crypto';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { takeLease } from './lease.ts';
-import { formatJournal, formatJournalKey } from './journal-format.ts';
+import { formatJournal, formatJournalKey, planJournalMerge } from './journal-format.ts';
 import { noteEverything, readRecords } from './journal-tables.ts';
-import { listJournal, type JournalBlob } from './read-journal.ts';
+import { listWholeJournal } from './read-journal.ts';
 
 const FLUSH_MS = 5_000;
+/** Short: until a killed server's lease ends, nobody writes the journal. */
+const LEASE_MS = 15_000;
 /** Some 3 MB of rows in memory. */
 const CHANGES_A_BLOB = 2_000;
-/** So many blobs are put together, up to a size that is read in one go. */
-const MERGE_BLOBS = 24;
-const MERGED_BYTES = 16 * 1024 * 1024;
 
 export interface JournalParts {
   readonly database: Database;
@@ -54,7 +53,7 @@ export async function flushJournal(parts: JournalParts): Promise<void> {
   const { read } = parts.database;
   const any = await read.selectFrom('journal_change').select('id').limit(1).executeTakeFirst();
   if (any === undefined) return;
-  await using lease = await takeLease(parts.database, 'journal');
+  await using lease = await takeLease(parts.database, 'journal', LEASE_MS);
   if (lease === undefined) return;
   for (;;) {
     await lease.renew();
@@ -99,8 +98,10 @@ async function nextRevision(database: Database): Promise<number> {
 
 /** Puts neighbours together: the number of blobs stays small however long the cache is used. */
 async function mergeJournal({ blobs }: JournalParts): Promise<void> {
-  const run = longestRun(await listJournal(blobs));
-  if (run.length < MERGE_BLOBS) return;
+  const { order, superseded } = await listWholeJournal(blobs);
+  for (const { key } of superseded) await blobs.delete(key); // a merge was cut off before it had removed them
+  const run = planJournalMerge(order);
+  if (run.length === 0) return;
   const parts: Buffer[] = [];
   for (const { key, size } of run) {
     const part = await blobs.read(key, 0, size);
@@ -109,20 +110,6 @@ async function mergeJournal({ blobs }: JournalParts): Promise<void> {
   }
   await putBlob(blobs, newKey(run[0]?.first ?? 0, run.at(-1)?.last ?? 0), Buffer.concat(parts));
   for (const { key } of run) await blobs.delete(key);
-}
-
-/** Small blobs without a large one between them: what holds a range of revisions must hold all of them. */
-function longestRun(blobs: readonly JournalBlob[]): readonly JournalBlob[] {
-  let longest: JournalBlob[] = [];
-  let run: JournalBlob[] = [];
-  let bytes = 0;
-  for (const blob of blobs) {
-    if (bytes + blob.size > MERGED_BYTES) [run, bytes] = [[], 0];
-    run.push(blob);
-    bytes += blob.size;
-    if (run.length > longest.length) longest = [...run];
-  }
-  return longest;
 }
 
 /** Notes every row: the journal is then written anew, after what it holds. */

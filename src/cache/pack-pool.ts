@@ -2,8 +2,10 @@
 // Whoever ends first has the pack sealed; while that goes on, the others gather in the next one and end together.
 import type { BlobStore } from '../storage/blob-store.ts';
 import { Semaphore } from '../util/concurrency.ts';
+import { SlipwayError } from '../util/errors.ts';
 import type { PackEntry } from '../content/pack-format.ts';
 import { LARGEST_PACK, PackBlob, type PackSink, type SealedPack } from './pack-writer.ts';
+import { LONGEST_UPLOAD_MS } from './retired-packs.ts';
 
 export class PackPool implements AsyncDisposable {
   readonly #blobs: BlobStore;
@@ -107,6 +109,7 @@ class SharedPack implements AsyncDisposable {
 class PackShare implements PackSink {
   readonly #pool: PackPool;
   readonly #packs = new Map<SharedPack, PackEntry[]>();
+  readonly #openedAt = performance.now();
 
   constructor(pool: PackPool) {
     this.#pool = pool;
@@ -120,6 +123,8 @@ class PackShare implements PackSink {
   }
 
   async finish(): Promise<readonly SealedPack[]> {
+    // Later than this, a pack of its that was removed meanwhile could not be told from one that is still there.
+    if (performance.now() - this.#openedAt > LONGEST_UPLOAD_MS) throw tooLong();
     const packs = [...this.#packs].map(async ([pack, entries]) => ({
       ...(await this.#pool.seal(pack)),
       entries,
@@ -130,4 +135,8 @@ class PackShare implements PackSink {
   async [Symbol.asyncDispose](): Promise<void> {
     await Promise.resolve(); // the pool's pack belongs to others as well
   }
+}
+
+function tooLong(): SlipwayError {
+  return new SlipwayError('unavailable', 'The upload took longer than two days.', { next: 'Push it again.' });
 }

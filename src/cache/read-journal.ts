@@ -22,12 +22,21 @@ export interface JournalBlob extends JournalRange {
 
 /** The journal in the order in which it is to be read. */
 export async function listJournal(blobs: BlobStore): Promise<JournalBlob[]> {
+  return (await listWholeJournal(blobs)).order;
+}
+
+/** `superseded`: blobs whose revisions another one holds as well. */
+export async function listWholeJournal(
+  blobs: BlobStore,
+): Promise<{ readonly order: JournalBlob[]; readonly superseded: readonly JournalBlob[] }> {
   const found: JournalBlob[] = [];
   for await (const { key, size } of blobs.list(JOURNAL_PREFIX)) {
     const range = parseJournalKey(key);
     if (range !== undefined) found.push({ ...range, size });
   }
-  return planReplay(found);
+  const order = planReplay(found);
+  const read = new Set(order);
+  return { order, superseded: found.filter((blob) => !read.has(blob)) };
 }
 
 /** Up to the first byte that cannot be read; `broken` is then the last that comes. */

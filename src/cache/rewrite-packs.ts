@@ -1,5 +1,6 @@
 // Copies what is still needed out of some packs into new ones, and retires the old. Readers go on: an old pack stays
 // until nobody can be reading it, and a reader that comes too late finds the frames where they are now.
+import { setImmediate as pause } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type { Transaction } from 'kysely';
 import type { BlobStore } from '../storage/blob-store.ts';
@@ -11,6 +12,11 @@ import { readPackIndex } from './pack-index.ts';
 import { PackWriter, type SealedPack } from './pack-writer.ts';
 
 const HASHES_A_QUERY = 500;
+/** Frames that lie close together are read in one go: on S3 a read is a request. */
+const RUN_BYTES = 4 * 1024 * 1024;
+const GAP_BYTES = 128 * 1024;
+/** So many chunks move in one transaction: readers and uploads come between. */
+const MOVES_A_WRITE = 500;
 
 export interface PackRow {
   readonly id: number;
@@ -43,28 +49,39 @@ export async function readLivePack(parts: RewriteParts, pack: PackRow): Promise<
   return { pack, entries, liveBytes: entries.reduce((sum, entry) => sum + entry.frameLength, 0) };
 }
 
-/** Returns the new packs. Durable and complete when this resolves; the old packs are retired. */
+export interface RewriteOptions {
+  readonly now: number;
+  /** Called between reads; may throw to stop, which leaves everything as it was. */
+  readonly progress?: () => Promise<void>;
+}
+
+/**
+ * Returns the new packs. Durable and complete when this resolves; the old packs are retired. Cut off in between, some
+ * chunks are in the new pack and the others still in the old one.
+ */
 export async function rewritePacks(
   parts: RewriteParts,
   old: readonly LivePack[],
-  now: number,
+  { now, progress }: RewriteOptions,
 ): Promise<readonly SealedPack[]> {
   await using writer = new PackWriter(parts.blobs);
   const copied = new Set<string>();
   for (const { pack, entries } of old)
-    for (const entry of entries) {
-      const key = `${entry.kind}/${keyOf(entry.hash)}`;
-      if (copied.has(key)) continue; // a recipe may stand in several packs
-      await writer.append(await readFrame(parts.blobs, pack, entry), entry);
-      copied.add(key);
+    for (const run of planRuns(entries.filter((entry) => isFirst(copied, entry)))) {
+      await progress?.();
+      for (const { entry, frame } of await readRun(parts.blobs, pack, run)) await writer.append(frame, entry);
     }
   const sealed = await writer.finish();
   const packs = old.map(({ pack }) => pack);
-  await parts.database.write(async (transaction) => {
-    for (const pack of sealed) await moveChunks(transaction, pack, packs, now);
-    await retireEmpty(transaction, packs, now);
-  });
+  for (const pack of sealed) await moveChunks(parts.database, pack, packs, now);
+  await parts.database.write(async (transaction) => await retireEmpty(transaction, packs, now));
   return sealed;
+}
+
+/** A recipe may stand in several packs. */
+function isFirst(copied: Set<string>, { kind, hash }: PackEntry): boolean {
+  const key = `${kind}/${keyOf(hash)}`;
+  return copied.has(key) ? false : copied.add(key) !== undefined;
 }
 
 /** Retires the packs of which no chunk is left. */
@@ -89,44 +106,87 @@ export async function retireEmpty(
       .execute();
 }
 
-async function readFrame(blobs: BlobStore, pack: PackRow, entry: PackEntry): Promise<Buffer> {
-  const frame = await blobs.read(pack.blob_key, entry.offset, entry.frameLength);
-  if (frame !== undefined && crc32(frame) === entry.frameCrc) return frame;
-  throw new SlipwayError(
-    'unavailable',
-    `A frame of the pack ${pack.blob_key} is damaged; it is left as it is.`,
-    {
-      next: 'slipway cache fsck --repair',
-    },
-  );
+/** In the order of the pack. */
+function planRuns(entries: readonly PackEntry[]): PackEntry[][] {
+  const runs: PackEntry[][] = [];
+  let [start, end] = [0, 0];
+  for (const entry of entries.toSorted((a, b) => a.offset - b.offset)) {
+    const close = entry.offset - end <= GAP_BYTES && entry.offset + entry.frameLength - start <= RUN_BYTES;
+    if (close && runs.length > 0) runs.at(-1)?.push(entry);
+    else {
+      runs.push([entry]);
+      start = entry.offset;
+    }
+    end = entry.offset + entry.frameLength;
+  }
+  return runs;
+}
+
+async function readRun(
+  blobs: BlobStore,
+  pack: PackRow,
+  run: readonly PackEntry[],
+): Promise<{ readonly entry: PackEntry; readonly frame: Buffer }[]> {
+  const start = run[0]?.offset ?? 0;
+  const end = run.reduce((last, entry) => Math.max(last, entry.offset + entry.frameLength), start);
+  const bytes = await blobs.read(pack.blob_key, start, end - start);
+  return run.map((entry) => {
+    const frame = bytes?.subarray(entry.offset - start, entry.offset - start + entry.frameLength);
+    if (frame !== undefined && crc32(frame) === entry.frameCrc) return { entry, frame };
+    throw new SlipwayError(
+      'unavailable',
+      `A frame of the pack ${pack.blob_key} is damaged; it is left as it is.`,
+      { next: 'slipway cache fsck --repair' },
+    );
+  });
 }
 
 /** A chunk that was stored elsewhere meanwhile stays there. */
 async function moveChunks(
-  transaction: Transaction<Schema>,
+  database: Database,
   sealed: SealedPack,
   old: readonly PackRow[],
   now: number,
 ): Promise<void> {
-  const { id } = await transaction
-    .insertInto('pack')
-    .values({ blob_key: sealed.blobKey, size: sealed.size, created_at: now })
-    .returning('id')
-    .executeTakeFirstOrThrow();
+  const id = await database.write(async (transaction) => await namePack(transaction, sealed, now));
   const ids = old.map((pack) => pack.id);
-  for (const entry of sealed.entries)
-    if (entry.kind === FRAME_KIND.chunk)
-      await transaction
-        .updateTable('chunk')
-        .set({
-          pack_id: id,
-          frame_offset: entry.offset,
-          frame_length: entry.frameLength,
-          frame_crc: entry.frameCrc,
-        })
-        .where('hash', '=', entry.hash)
-        .where('pack_id', 'in', ids)
-        .execute();
+  const chunks = sealed.entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  for (let from = 0; from < chunks.length; from += MOVES_A_WRITE) {
+    const batch = chunks.slice(from, from + MOVES_A_WRITE);
+    await database.write(async (transaction) => {
+      for (const entry of batch)
+        await transaction
+          .updateTable('chunk')
+          .set({
+            pack_id: id,
+            frame_offset: entry.offset,
+            frame_length: entry.frameLength,
+            frame_crc: entry.frameCrc,
+          })
+          .where('hash', '=', entry.hash)
+          .where('pack_id', 'in', ids)
+          .execute();
+    });
+    await pause();
+  }
+}
+
+/** A server that starts takes packs that nobody names for garbage: whoever comes too late must not count on them. */
+async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
+  const row = await transaction
+    .insertInto('pack')
+    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .onConflict((conflict) => conflict.column('blob_key').doNothing())
+    .returning('id')
+    .executeTakeFirst();
+  if (row !== undefined) return row.id;
+  throw new SlipwayError(
+    'conflict',
+    'A server has started meanwhile and removed a pack that was not in use yet.',
+    {
+      next: 'Nothing is lost. Start it again.',
+    },
+  );
 }
 
 /** Where the database says that the pack's chunks are. Damaged ones are not worth copying. */

@@ -1,8 +1,10 @@
-// What a server does for its storage beside serving it: the journal, and the slow look through all packs.
+// What a server does for its storage beside serving it: the journal, the merging of small packs, the slow look through
+// all of them.
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { Journal } from './journal.ts';
+import { mergeRegularly } from './merge-packs.ts';
 import { startScrub } from './scrub.ts';
 
 export interface StorageCareOptions {
@@ -18,6 +20,7 @@ export function startStorageCare(options: StorageCareOptions): AsyncDisposable {
   const { database, blobs, onError } = options;
   const journal = new Journal({ database, blobs }, onError);
   journal.start();
+  const merging = mergeRegularly({ database, blobs, onError });
   const onDamage = ({ pack, chunks }: { readonly pack: string; readonly chunks: number }): void =>
     onError(damage(pack, chunks));
   const bytesPerSecond = options.scrubBytesPerSecond;
@@ -25,6 +28,7 @@ export function startStorageCare(options: StorageCareOptions): AsyncDisposable {
     bytesPerSecond === 0 ? undefined : startScrub({ database, blobs, bytesPerSecond, onDamage, onError });
   return {
     [Symbol.asyncDispose]: async () => {
+      await merging[Symbol.asyncDispose]();
       await scrub?.[Symbol.asyncDispose]();
       await journal[Symbol.asyncDispose]();
     },

@@ -119,6 +119,7 @@ async function packFigures(database: Database): Promise<{ packs: number; packByt
       builder.fn.countAll<number>().as('packs'),
       builder.fn.sum<number | null>('size').as('bytes'),
     ])
+    .where((where) => where.or([where('retired_at', 'is', null), where('retired_at', '>=', 0)]))
     .executeTakeFirstOrThrow();
   return { packs: row.packs, packBytes: row.bytes ?? 0 };
 }

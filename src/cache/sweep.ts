@@ -3,9 +3,9 @@
 import type { Database } from '../storage/database.ts';
 import type { BlobEntry, BlobStore } from '../storage/blob-store.ts';
 import { PACK_PREFIX } from './pack-writer.ts';
+import { isGoing, LONGEST_UPLOAD_MS, markGoing } from './retired-packs.ts';
 
-/** A pack that is older and named by nobody belongs to an upload that was cut off. */
-const LONGEST_UPLOAD_MS = 48 * 3600 * 1000;
+const PACKS_A_WRITE = 200;
 
 export interface SweepResult {
   readonly packs: number;
@@ -34,27 +34,29 @@ async function sweepPacks(
 ): Promise<number> {
   const rows = await database.read.selectFrom('pack').select('blob_key').execute();
   const named = new Set(rows.map((row) => row.blob_key));
-  let removed = 0;
-  for await (const blob of blobs.list(PACK_PREFIX)) {
-    if (named.has(blob.key)) continue;
-    if (!shared) await blobs.delete(blob.key);
-    else if (blob.modifiedAt < now - LONGEST_UPLOAD_MS) await retire(database, blob, now);
-    else continue;
-    removed++;
+  const unnamed: BlobEntry[] = [];
+  for await (const blob of blobs.list(PACK_PREFIX))
+    if (!named.has(blob.key) && (!shared || blob.modifiedAt < now - LONGEST_UPLOAD_MS)) unnamed.push(blob);
+  // A collection by hand may be about to name one of them: it fails then. Their rows go with the next collection.
+  for (let from = 0; from < unnamed.length; from += PACKS_A_WRITE) {
+    const batch = unnamed.slice(from, from + PACKS_A_WRITE);
+    await database.write(async (transaction) => await markGoing(transaction, batch, now));
+    if (!shared) for (const { key } of batch) await deleteUnlessNamed({ database, blobs }, key);
   }
-  return removed;
+  return unnamed.length;
 }
 
-/** Names the pack as retired: whoever would commit it now fails, and garbage collection removes it. */
-async function retire(database: Database, { key, size }: BlobEntry, now: number): Promise<void> {
-  await database.write(
-    async (transaction) =>
-      await transaction
-        .insertInto('pack')
-        .values({ blob_key: key, size, created_at: now, retired_at: now })
-        .onConflict((conflict) => conflict.column('blob_key').doNothing())
-        .execute(),
-  );
+/** It was named between the look and the mark: then it is not garbage. */
+async function deleteUnlessNamed(
+  { database, blobs }: { readonly database: Database; readonly blobs: BlobStore },
+  key: string,
+): Promise<void> {
+  const row = await database.read
+    .selectFrom('pack')
+    .select('retired_at')
+    .where('blob_key', '=', key)
+    .executeTakeFirst();
+  if (isGoing(row)) await blobs.delete(key);
 }
 
 /** The chunks of an expired upload stay: another upload of the same bytes finds them. */

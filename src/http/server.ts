@@ -100,7 +100,6 @@ function newRequestHandler(
     if (await answered) return;
     if (request.headers.expect !== undefined) response.writeContinue();
     request.socket.setTimeout(API_IDLE_MS);
-    if (request.headers.expect !== undefined) response.writeContinue();
     await answerByApp(request, response);
   }
 }

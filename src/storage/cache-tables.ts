@@ -53,7 +53,10 @@ export interface PackTable {
   blob_key: string;
   size: number;
   created_at: number;
-  /** When its last chunk was moved or removed; the blob goes once no reader can be in it any more. */
+  /**
+   * When its last chunk was moved or removed; the blob goes once no reader can be in it any more. 0: it is going; -1: it is
+   * gone, and its name stays taken for longer than an upload lasts.
+   */
   retired_at: Generated<number | null>;
 }
 

@@ -33,6 +33,9 @@ class DiskBlobStore implements BlobStore {
     dispose: (file) => void file.then((opened) => opened?.retire()),
   });
 
+  /** Directories whose own names are durable. */
+  readonly #directories = new Map<string, Promise<void>>();
+
   constructor(directory: string) {
     this.#blobs = join(directory, 'blobs');
     this.#tmp = join(directory, 'tmp');
@@ -40,7 +43,7 @@ class DiskBlobStore implements BlobStore {
 
   async create(key: string): Promise<BlobWriter> {
     const target = this.#path(key);
-    await mkdir(dirname(target), { recursive: true, mode: 0o700 });
+    await this.#ensureDirectory(dirname(target));
     const temporary = join(this.#tmp, randomBytes(12).toString('hex'));
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
     return new DiskBlobWriter(await open(temporary, flags, 0o600), temporary, target);
@@ -82,6 +85,22 @@ class DiskBlobStore implements BlobStore {
     const files = [...this.#files.values()];
     this.#files.clear();
     for (const file of files) await (await file)?.closed();
+  }
+
+  /** A blob is durable only when the names of all directories above it are, also those that a killed process made. */
+  async #ensureDirectory(path: string): Promise<void> {
+    const known = this.#directories.get(path);
+    if (known) return await known;
+    const made = this.#makeDirectory(path);
+    this.#directories.set(path, made);
+    made.catch(() => this.#directories.delete(path));
+    await made;
+  }
+
+  async #makeDirectory(path: string): Promise<void> {
+    if (path.length > this.#blobs.length) await this.#ensureDirectory(dirname(path));
+    await mkdir(path, { recursive: true, mode: 0o700 });
+    await syncDirectory(dirname(path));
   }
 
   #path(key: string): string {

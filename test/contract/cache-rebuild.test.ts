@@ -4,9 +4,12 @@ import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
+import { commitContent } from '../../src/cache/commit-content.ts';
+import { ContentWriter } from '../../src/cache/content-writer.ts';
 import { fsck } from '../../src/cache/fsck.ts';
 import { flushJournal } from '../../src/cache/journal.ts';
 import { JOURNAL_PREFIX } from '../../src/cache/journal-format.ts';
+import { PackPool } from '../../src/cache/pack-pool.ts';
 import { PACK_PREFIX } from '../../src/cache/pack-writer.ts';
 import { rebuildDatabase } from '../../src/cache/rebuild.ts';
 import { scrubRound } from '../../src/cache/scrub.ts';
@@ -88,6 +91,28 @@ test('rebuildDatabase() restores every cache, path, upload and log from storage 
     (await (await clientOf(server)).push(await testPath('later', noise(900, 'later')))).status,
     200,
   );
+});
+
+test('rebuildDatabase() reads a pack in which two uploads have stored the same chunk', async () => {
+  const data = fresh();
+  {
+    await using storage = await openTestStorage(data);
+    await using pool = new PackPool(storage.blobs);
+    const writers = [pool.open(), pool.open()].map(
+      (sink) => new ContentWriter(storage.database, storage.blobs, sink),
+    );
+    for (const writer of writers) await writer.write(noise(50_000, 'twice'));
+    const staged = await Promise.all(writers.map(async (writer) => await writer.finish()));
+    for (const one of staged)
+      await storage.database.write(
+        async (transaction) => await commitContent(transaction, { ...one, flatHash: undefined }, Date.now()),
+      );
+  }
+  forgetDatabase(data);
+  await using storage = await openTestStorage(data);
+  const { contents, damagedContents } = await rebuildDatabase(storage);
+  assert.deepEqual([contents, damagedContents], [2, 0]);
+  assert.equal((await fsck(storage, { full: true, repair: false })).clean, true);
 });
 
 test('rebuildDatabase() knows what was taken away, and what was written after it', async () => {

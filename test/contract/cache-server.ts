@@ -13,7 +13,7 @@ import { sweep } from '../../src/cache/sweep.ts';
 import { createCacheHandler } from '../../src/http/cache-handler.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { lockDirectory } from '../../src/storage/directory-lock.ts';
-import { openTestStorage } from './cache-storage.ts';
+import { openTestStorage, type TestStorage } from './cache-storage.ts';
 
 export interface LoggedRequest {
   readonly method: string;
@@ -37,14 +37,18 @@ export interface CacheServerOptions {
   /** Keys of Attic's tokens. */
   readonly attic?: readonly AtticVerifier[];
   readonly oidc?: OidcCallers;
+  /** Closed with the server. Default: that of the data folder. */
+  readonly storage?: TestStorage;
+  /** Other servers use the same storage. */
+  readonly shared?: boolean;
 }
 
 /** A server over `data` with the caches `main` (public) and `secret` (private), started as a real one would be. */
 export async function openCacheServer(data: string, options: CacheServerOptions = {}): Promise<CacheServer> {
   mkdirSync(data, { recursive: true, mode: 0o700 });
   const lock = lockDirectory(data);
-  const { database, blobs } = await openTestStorage(data);
-  await sweep(database, blobs);
+  const { database, blobs } = options.storage ?? (await openTestStorage(data));
+  await sweep(database, blobs, { shared: options.shared === true });
   const tokens = openTokenRegistry(database);
   const cache = openBinaryCache({ database, blobs, keysDirectory: join(data, 'keys') });
   await createCaches(cache);

@@ -7,6 +7,7 @@ import { parseArgs } from 'node:util';
 import type { Hooks } from '../../src/api/deploy-hooks.ts';
 import { type DeployState, isFinal } from '../../src/api/deploy-state.ts';
 import { deadline, sleep } from '../../src/util/deadline.ts';
+import { seededRandom } from '../contract/seeded-random.ts';
 import { type DeployScene, openDeployScene, type Outcome } from './deploy-scene.ts';
 import { listScenarios, type Scenario } from './fault-scenarios.ts';
 import { movedAddress } from './faulty-system.ts';
@@ -227,15 +228,4 @@ async function hostStory(host: WorldHost): Promise<string> {
 
 function report(word: string, { index, scenario }: Drawn, more: string): void {
   process.stdout.write(`${word} ${index} ${scenario.name} (${more})\n`);
-}
-
-/** Mulberry32: small, and the same everywhere. */
-function seededRandom(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), a | 1);
-    t ^= t + Math.imul(t ^ (t >>> 7), t | 61);
-    return ((t ^ (t >>> 14)) >>> 0) / 4_294_967_296;
-  };
 }
