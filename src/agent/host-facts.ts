@@ -2,7 +2,6 @@
 import { readFile, readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { exec } from '../effects/exec.ts';
-import { findBootDefault } from './boot-default.ts';
 
 export interface HostFacts {
   /** Real paths of /run/current-system, /run/booted-system and the system profile; undefined when there is none. */
@@ -28,7 +27,7 @@ export async function readHostFacts(root = '/'): Promise<HostFacts> {
     current,
     booted,
     profile,
-    bootDefault: await findBootDefault(root),
+    bootDefault: undefined,
     generation: await generationOf(at('nix/var/nix/profiles/system')),
     bootId: await textOf(at('proc/sys/kernel/random/boot_id')),
     rebootRequired: await kernelDiffers(booted, current),

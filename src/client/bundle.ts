@@ -8,6 +8,8 @@ import { formatNarInfo } from '../nix/narinfo.ts';
 export interface OutgoingNar {
   readonly info: PathInfo;
   readonly chunks: ChunkRecord[];
+  /** Bytes that are to come. */
+  left: number;
 }
 
 export class Bundle {

@@ -12,7 +12,7 @@ import { readNarNode } from '../effects/nar-files.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { equalHashes, type Hash } from '../nix/hash.ts';
 import { writeNar } from '../nix/nar-writer.ts';
-import { changedOnDisk } from './cut-nar.ts';
+import { changedOnDisk } from './read-nar.ts';
 
 export interface CompressedNar extends AsyncDisposable {
   readonly fileHash: Hash;

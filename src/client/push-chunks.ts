@@ -5,13 +5,14 @@
 import { plain, type PatchedChunk } from '../content/chunk-patcher.ts';
 import type { ChunkRecord } from '../content/bundle-format.ts';
 import { encodeFrame } from '../content/frame-codec.ts';
+import { SlabCutter, type SlabWindow } from '../content/slab-cutter.ts';
 import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { mapAhead } from '../util/concurrency.ts';
 import { ERROR_CODES, SlipwayError, type ErrorCode } from '../util/errors.ts';
 import { Bundle, type OutgoingNar } from './bundle.ts';
 import { ChunkEncoder, type Frames } from './chunk-encoder.ts';
-import { changedOnDisk, cutNar } from './cut-nar.ts';
+import { changedOnDisk, readNar } from './read-nar.ts';
 import type { PushTally } from './push-tally.ts';
 import type { SlipwayCache } from './slipway-cache.ts';
 
@@ -23,7 +24,7 @@ export interface ChunkPushOptions {
   readonly signal?: AbortSignal | undefined;
 }
 
-const WINDOW_BYTES = 4 * 1024 * 1024;
+/** A window is a slab of 4 MiB, or so many chunks of small paths. */
 const WINDOW_CHUNKS = 256;
 const WINDOWS_AHEAD = 3;
 /** Half of what may be sent: far from every limit, large enough that answers are few. */
@@ -69,14 +70,8 @@ export function referencesFirst(paths: readonly PathInfo[]): PathInfo[] {
   return [...ordered];
 }
 
-interface CutChunk {
-  readonly nar: OutgoingNar;
-  readonly chunk: PatchedChunk;
-  readonly isLast: boolean;
-}
-
 interface EncodedWindow {
-  readonly chunks: readonly CutChunk[];
+  readonly window: SlabWindow<OutgoingNar>;
   readonly frames: Frames;
 }
 
@@ -102,12 +97,12 @@ class ChunkPush {
   /** `overtaken`: the cache does not hold any more what it said it did; `published` says what got through. */
   async run(paths: readonly PathInfo[]): Promise<'done' | 'overtaken'> {
     try {
-      const windows = mapAhead(this.#cut(paths), WINDOWS_AHEAD, async (chunks): Promise<EncodedWindow> => {
-        const frames = await this.#encoder.encode(chunks.map(({ chunk }) => chunk));
-        return { chunks, frames };
+      const windows = mapAhead(this.#cut(paths), WINDOWS_AHEAD, async (window): Promise<EncodedWindow> => {
+        const frames = await this.#encoder.encode(window.chunks.map(({ chunk }) => chunk));
+        return { window, frames };
       });
-      for await (const window of windows) {
-        await this.#assemble(window);
+      for await (const encoded of windows) {
+        await this.#assemble(encoded);
         if (this.#overtaken) break;
       }
       await this.#send();
@@ -121,36 +116,38 @@ class ChunkPush {
   }
 
   /** Windows of chunks, over the borders of paths: many small paths are one question. */
-  async *#cut(paths: readonly PathInfo[]): AsyncGenerator<readonly CutChunk[]> {
+  async *#cut(paths: readonly PathInfo[]): AsyncGenerator<SlabWindow<OutgoingNar>> {
     const { root, tally } = this.#options;
-    let window: CutChunk[] = [];
-    let bytes = 0;
+    const cutter = new SlabCutter<OutgoingNar>();
     for (const info of paths) {
-      const nar: OutgoingNar = { info, chunks: [] };
-      let restored = 0;
-      for await (const chunk of cutNar(info, `${root}${info.path}`)) {
+      cutter.begin({ info, chunks: [], left: info.narSize });
+      for await (const bytes of readNar(info, `${root}${info.path}`)) {
         this.#throwIfStopped();
-        restored += chunk.bytes.length;
-        bytes += chunk.bytes.length;
-        tally.readBytes += chunk.bytes.length;
-        window.push({ nar, chunk, isLast: restored === info.narSize });
-        if (bytes < WINDOW_BYTES && window.length < WINDOW_CHUNKS) continue;
-        yield window;
-        tally.report();
-        [window, bytes] = [[], 0];
+        tally.readBytes += bytes.length;
+        cutter.push(bytes);
+        for (const window of cutter.take()) {
+          tally.report();
+          yield window;
+        }
       }
+      cutter.end();
+      if (cutter.waiting >= WINDOW_CHUNKS) cutter.flush();
+      yield* cutter.take();
     }
-    if (window.length > 0) yield window;
+    cutter.flush();
+    yield* cutter.take();
   }
 
-  async #assemble({ chunks, frames }: EncodedWindow): Promise<void> {
-    for (const { nar, chunk, isLast } of chunks) {
+  async #assemble({ window, frames }: EncodedWindow): Promise<void> {
+    for (const { stream: nar, chunk } of window.chunks) {
       const record = await this.#recordOf(chunk, frames.get(chunk));
       this.#bundle.chunk(nar, record);
       nar.chunks.push(record.frame.length === 0 ? record : { ...record, frame: EMPTY });
-      if (isLast) this.#bundle.finish(nar);
+      nar.left -= record.rawLength;
+      if (nar.left === 0) this.#bundle.finish(nar);
       if (this.#bundle.size >= this.#largest || this.#bundle.rawBytes >= BUNDLE_RAW_BYTES) await this.#send();
     }
+    window.release();
   }
 
   get #largest(): number {
@@ -201,7 +198,7 @@ class ChunkPush {
   /** The server that has taken the end does not know the beginning; what it needs is durable, so names are enough. */
   async #sendAgain(nar: OutgoingNar): Promise<void> {
     const bundle = new Bundle();
-    const again: OutgoingNar = { info: nar.info, chunks: [] };
+    const again: OutgoingNar = { info: nar.info, chunks: [], left: 0 };
     for (const record of nar.chunks) bundle.chunk(again, record);
     bundle.finish(again);
     const answer = await this.#post(bundle);

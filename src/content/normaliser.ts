@@ -16,7 +16,7 @@ const BUILD_ID_NOTE = Buffer.from('040000001400000003000000474e5500', 'hex'); //
 const BUILD_ID_BYTES = 20;
 
 /** So many bytes after the start of a find decide where it ends. */
-const LOOK_AHEAD = STORE_PREFIX.length + HASH_CHARACTERS + 1 + MOST_NAME + 1;
+export const LOOK_AHEAD: number = STORE_PREFIX.length + HASH_CHARACTERS + 1 + MOST_NAME + 1;
 
 /** Bytes that were taken out. */
 export interface Taken {
@@ -46,19 +46,31 @@ export class Normaliser {
 
   /** Normalises `all` but for its last `keep` bytes, which may belong to a find that is not over. */
   #take(all: Buffer, keep: number): NormalisedBytes {
-    const settled = all.length - keep;
-    const finds = findAll(all, settled);
-    const last = finds.at(-1);
-    const end = Math.max(0, settled, last?.end ?? 0);
-    const taken = finds.map((find) => ({
-      offset: this.#offset + find.start,
-      bytes: Buffer.from(all.subarray(find.start, find.end)),
-    }));
+    const { end, taken } = normaliseInPlace(all, keep, this.#offset);
     this.#held = Buffer.from(all.subarray(end));
     this.#offset += end;
-    for (const find of finds) all.fill(FILLER, find.start, find.end);
     return { bytes: all.subarray(0, end), taken };
   }
+}
+
+/**
+ * Puts filler into `bytes`, a part of a stream that begins at `offset`, up to `end`. The rest, `keep` bytes or fewer, may
+ * belong to a find that is not over: it is to be given again, with what follows.
+ */
+export function normaliseInPlace(
+  bytes: Buffer,
+  keep: number,
+  offset: number,
+): { readonly end: number; readonly taken: readonly Taken[] } {
+  const settled = bytes.length - keep;
+  const finds = findAll(bytes, settled);
+  const end = Math.max(0, settled, finds.at(-1)?.end ?? 0);
+  const taken = finds.map((find) => ({
+    offset: offset + find.start,
+    bytes: Buffer.from(bytes.subarray(find.start, find.end)),
+  }));
+  for (const find of finds) bytes.fill(FILLER, find.start, find.end);
+  return { end, taken };
 }
 
 interface Find {

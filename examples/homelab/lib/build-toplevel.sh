@@ -71,9 +71,7 @@ X-RestartIfChanged=false
 After=network-link.service
 
 [Service]
-Type=notify
-NotifyAccess=main
-WatchdogSec=60
+Type=exec
 Environment=PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin:/run/current-system/sw/bin
 Environment=HOME=/root
 ExecStart=/opt/slipway/bin/slipway agent run --config /etc/slipway/agent.toml

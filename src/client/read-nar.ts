@@ -1,0 +1,23 @@
+// Reads a path of the store as its NAR into a cutter, once. The NAR's own hash is left to the server, which checks it in
+// any case; the length is checked here.
+import { readNarNode } from '../effects/nar-files.ts';
+import type { PathInfo } from '../effects/path-info.ts';
+import { writeNar } from '../nix/nar-writer.ts';
+import { SlipwayError } from '../util/errors.ts';
+
+/** Bytes of the NAR of `realPath`, as they were read. Fails with `nar_hash_mismatch` when it has another size than it had. */
+export async function* readNar(info: PathInfo, realPath: string): AsyncGenerator<Uint8Array> {
+  let size = 0;
+  for await (const bytes of writeNar(await readNarNode(realPath))) {
+    size += bytes.length;
+    if (size > info.narSize) break;
+    yield bytes;
+  }
+  if (size !== info.narSize) throw changedOnDisk(info);
+}
+
+export function changedOnDisk(info: PathInfo): SlipwayError {
+  return new SlipwayError('nar_hash_mismatch', `${info.path} was changed on disk after it was built.`, {
+    next: `Repair it: nix-store --repair-path ${info.path}`,
+  });
+}
