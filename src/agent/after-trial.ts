@@ -50,7 +50,8 @@ export function afterTrial(
 /** The state in which this release is what the host runs for good. */
 export function withApplied(state: AgentState, release: TrialRecord['release'], now: Date): AgentState {
   const { retry: _over, accepted: _used, ...rest } = withoutQuarantine(state, release.toplevel);
-  return { ...rest, applied: { ...release, at: now.toISOString() } };
+  const mainline = release.testing === true ? {} : { mainline: release };
+  return { ...rest, ...mainline, applied: { ...release, at: now.toISOString() } };
 }
 
 /** The state after one more failure of this toplevel that may pass by itself: exponential pause with jitter. */

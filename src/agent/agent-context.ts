@@ -5,7 +5,8 @@ import type { AgentMemory } from './agent-memory.ts';
 import type { ControllerLink } from './controller-link.ts';
 import type { AgentLog } from './journal-log.ts';
 import type { PollSchedule } from './poll-schedule.ts';
-import type { RemoteFacts } from './choose-release.ts';
+import type { ServiceManager } from './service-manager.ts';
+import type { RemoteFacts } from './release-facts.ts';
 
 export interface AgentContext {
   readonly config: AgentConfig;
@@ -17,6 +18,7 @@ export interface AgentContext {
   readonly log: AgentLog;
   readonly link: ControllerLink;
   readonly schedule: PollSchedule;
+  readonly service: ServiceManager;
   /** What the remotes said last, in the order of the configuration. */
   lastRemotes: readonly RemoteFacts[];
 }

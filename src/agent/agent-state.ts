@@ -10,7 +10,13 @@ import path from 'node:path';
 const at = z.iso.datetime();
 
 /** A release as this host sees it. */
-const hostRelease = z.object({ serial: z.int(), commit: gitCommit, toplevel: storePathText });
+const hostRelease = z.object({
+  serial: z.int(),
+  commit: gitCommit,
+  toplevel: storePathText,
+  /** Made for this host alone, on a branch that comes and goes. */
+  testing: z.optional(z.literal(true)),
+});
 
 export const quarantineEntry = z.object({
   toplevel: storePathText,
@@ -44,6 +50,8 @@ export const agentState = z.object({
   version: z.literal(1),
   /** The newest release that this host runs as its committed system. */
   applied: z.optional(z.extend(hostRelease, { at })),
+  /** The newest release of the main branch that was taken, itself or below a testing release; no tip may go behind it. */
+  mainline: z.optional(hostRelease),
   lastAttempted: z.optional(z.extend(hostRelease, { at })),
   lastResult: z.optional(lastResult),
   quarantine: z.array(quarantineEntry),
@@ -108,6 +116,11 @@ export async function findAgentState(stateDir: string): Promise<AgentState | und
 export async function writeAgentState(stateDir: string, state: AgentState): Promise<void> {
   const kept = { ...state, answered: state.answered.slice(-MAX_ANSWERED) };
   await writeFileDurably(stateFile(stateDir), `${JSON.stringify(kept, undefined, 2)}\n`);
+}
+
+/** What the main branch may not go behind. A state that was written before testing releases had a mark names none. */
+export function mainlineOf({ applied, mainline }: AgentState): HostRelease | undefined {
+  return mainline ?? (applied?.testing === true ? undefined : applied);
 }
 
 /** The state with this toplevel quarantined; an entry of the same toplevel is replaced. */

@@ -1,7 +1,8 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { ReleaseManifest } from '../api/manifest.ts';
-import { chooseRelease, type ReleaseFacts, type RemoteFacts } from './choose-release.ts';
+import { chooseRelease } from './choose-release.ts';
+import type { ReleaseFacts, RemoteFacts } from './release-facts.ts';
 
 const commit = (letter: string): string => letter.repeat(40);
 const toplevel = (letter: string): string => `/nix/store/${letter.repeat(32)}-nixos-system-pi1`;
@@ -14,6 +15,8 @@ interface TipOptions {
   readonly serial?: number;
   readonly descends?: 'yes' | 'no';
   readonly top?: string;
+  readonly onTopOf?: readonly string[];
+  readonly branch?: string;
   readonly change?: Partial<ReleaseManifest>;
 }
 
@@ -21,7 +24,7 @@ function manifestOf(id: string, options: TipOptions): ReleaseManifest {
   return {
     version: 1,
     serial: options.serial ?? 2,
-    branch: 'release',
+    branch: options.branch ?? 'release',
     commit: id,
     tree: commit('e'),
     source: commit('f'),
@@ -38,20 +41,23 @@ function tip(id: string, options: TipOptions = {}): RemoteFacts & { kind: 'tip' 
   const manifest = manifestOf(id, options);
   return {
     url: options.url ?? 'r1',
-    branch: 'release',
+    branch: options.branch ?? 'release',
     kind: 'tip',
     commit: id,
+    onTopOf: options.onTopOf ?? [],
     descends: options.descends ?? 'yes',
     manifest: { kind: 'trusted', manifest },
   };
 }
 
 function facts(change: Partial<ReleaseFacts> = {}): ReleaseFacts {
+  const applied = { serial: 1, commit: commit('1'), toplevel: OLD };
   return {
     host: 'pi1',
     now: NOW,
     remotes: [tip(commit('2'))],
-    applied: { serial: 1, commit: commit('1'), toplevel: OLD },
+    applied,
+    mainline: 'applied' in change ? change.applied : applied,
     current: OLD,
     profile: OLD,
     quarantine: [],
@@ -284,4 +290,75 @@ for (const [name, remotes, kind, url] of REMOTES) {
 test('chooseRelease() names the remote that refuses rather than the one that is down', () => {
   const remotes = [unreachable('r1'), tip(commit('9'), { url: 'r2', descends: 'no', serial: 9 })];
   assert.equal(chooseRelease(facts({ remotes })).because.reason, 'history-rewritten');
+});
+
+// comin's testing branches, with the way back that it has not: release 7 is the main branch, 8 and 9 are tests on pi1.
+const TEST = toplevel('t');
+const MAIN7 = { serial: 7, commit: commit('7'), toplevel: OLD };
+const TEST8 = { serial: 8, commit: commit('8'), toplevel: TEST, testing: true as const };
+const main = (id: string, serial: number, options: TipOptions = {}): RemoteFacts =>
+  tip(commit(id), { serial, top: serial === 7 ? OLD : NEW, ...options });
+const onTest = (
+  id: string,
+  serial: number,
+  onTopOf: readonly string[],
+  options: TipOptions = {},
+): RemoteFacts =>
+  tip(commit(id), {
+    serial,
+    top: TEST,
+    branch: 'release-testing-pi1',
+    onTopOf: onTopOf.map(commit),
+    ...options,
+  });
+const runs = (what: 'main' | 'test'): Partial<ReleaseFacts> =>
+  what === 'main'
+    ? { applied: MAIN7, mainline: MAIN7, current: OLD, profile: OLD }
+    : { applied: TEST8, mainline: MAIN7, current: TEST, profile: TEST };
+const gone: RemoteFacts = { url: 'r1', branch: 'release-testing-pi1', kind: 'empty' };
+const silent: RemoteFacts = { ...unreachable('r1'), branch: 'release-testing-pi1' };
+
+/** name, what the host runs, what the two branches have, verdict, commit of the candidate. */
+const TESTING: readonly (readonly [string, 'main' | 'test', readonly RemoteFacts[], string, string?])[] = [
+  ['tries a test on top of the release', 'main', [main('7', 7), onTest('8', 8, ['7'])], 'apply', '8'],
+  ['stays on the test', 'test', [main('7', 7), onTest('8', 8, ['7'])], 'current', '8'],
+  ['goes back when the testing branch is gone', 'test', [main('7', 7), gone], 'apply', '7'],
+  ['stays when the testing branch only does not answer', 'test', [main('7', 7), silent], 'wait'],
+  ['goes to a newer release all the same', 'test', [main('a', 8), silent], 'apply', 'a'],
+  [
+    'follows the release that overtakes the test',
+    'test',
+    [main('a', 8), onTest('8', 8, ['7'])],
+    'apply',
+    'a',
+  ],
+  [
+    'follows it also when the test was made again below it',
+    'test',
+    [main('a', 8), onTest('9', 9, ['7'])],
+    'apply',
+    'a',
+  ],
+  ['takes the next test', 'test', [main('a', 8), onTest('9', 10, ['7', 'a'])], 'current', '9'],
+  ['refuses an older test', 'test', [main('7', 7), onTest('6', 7, ['7'])], 'apply', '7'],
+  [
+    'refuses a test beside the known release',
+    'main',
+    [unreachable('r2'), onTest('8', 8, [], { descends: 'no' })],
+    'refuse',
+  ],
+];
+
+for (const [name, what, remotes, kind, letter] of TESTING) {
+  test(`chooseRelease() ${name}`, () => {
+    const decision = chooseRelease(facts({ ...runs(what), remotes }));
+    const wanted = letter === undefined ? undefined : commit(letter);
+    assert.deepEqual([decision.kind, decision.candidate?.release.commit], [kind, wanted]);
+  });
+}
+
+test('chooseRelease() goes on with the main branch when a test has failed on the host', () => {
+  const remotes = [main('7', 7), onTest('8', 8, ['7'])];
+  const decision = chooseRelease(facts({ ...runs('main'), remotes, quarantine: [failed(TEST)] }));
+  assert.deepEqual([decision.kind, decision.candidate?.release.commit], ['current', commit('7')]);
 });

@@ -7,8 +7,9 @@ import { formatManifest, signedManifestBytes, type ReleaseManifest } from '../ap
 import { commitTree, setRef, writeFlatTree } from '../effects/git-tree.ts';
 import { openGitMirror } from '../effects/git-mirror.ts';
 import { generateSecretKey, parseSecretKey, publicKeyOf, signText } from '../nix/signature.ts';
-import { chooseRelease, type ReleaseFacts, type RemoteFacts } from './choose-release.ts';
+import { chooseRelease } from './choose-release.ts';
 import { fetchReleases, openReleaseMirror } from './fetch-release.ts';
+import type { ReleaseFacts, RemoteFacts } from './release-facts.ts';
 import { parseAgentConfig } from './read-agent-config.ts';
 import { verifyManifest } from './verify-manifest.ts';
 
@@ -79,7 +80,7 @@ async function withOrigin(work: (scene: Scene) => Promise<void>): Promise<void> 
     );
     const fetch: Scene['fetch'] = async (applied) =>
       await fetchReleases(mirror, config, {
-        applied: applied?.commit,
+        mainline: applied?.commit,
         isDue: () => true,
         last: [],
         signal: AbortSignal.timeout(30_000),
@@ -100,6 +101,7 @@ function factsOf(remotes: readonly RemoteFacts[], applied: ReleaseFacts['applied
     now: NOW,
     remotes,
     applied,
+    mainline: applied,
     current: TOP('a'),
     profile: TOP('a'),
     quarantine: [],

@@ -8,10 +8,11 @@ import { parseGitRemote, type GitRemote } from '../effects/git-remote.ts';
 import { findObject, isAncestor, readBlobs, setRef } from '../effects/git-tree.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
 import { asSlipwayError, isCode } from '../util/errors.ts';
-import type { ManifestFacts, RemoteFacts } from './choose-release.ts';
+import { isTestingBranch, type ManifestFacts, type RemoteFacts } from './release-facts.ts';
 import { verifyManifest } from './verify-manifest.ts';
 
-const APPLIED_REF = 'refs/slipway/applied';
+/** Older than testing releases, hence its name. */
+const MAINLINE_REF = 'refs/slipway/applied';
 
 /** Opens the mirror; only the running agent may: it clears what a killed git left behind. */
 export async function openReleaseMirror(stateDir: string): Promise<string> {
@@ -21,8 +22,8 @@ export async function openReleaseMirror(stateDir: string): Promise<string> {
 }
 
 export interface Round {
-  /** The applied release's commit: what every tip must descend from. */
-  readonly applied: string | undefined;
+  /** Commit of the newest known release of the main branch: what every tip must descend from. */
+  readonly mainline: string | undefined;
   /** Whether the remote of this index is to be asked now; else the answer of the last time is weighed again. */
   readonly isDue: (index: number) => boolean;
   readonly last: readonly RemoteFacts[];
@@ -35,7 +36,7 @@ export async function fetchReleases(
   config: AgentConfig,
   round: Round,
 ): Promise<RemoteFacts[]> {
-  if (round.applied !== undefined) await keepApplied(mirror, round.applied);
+  if (round.mainline !== undefined) await keepMainline(mirror, round.mainline);
   const facts: RemoteFacts[] = [];
   for (const [index, remote] of config.remotes.entries()) {
     const last = round.last[index];
@@ -43,7 +44,23 @@ export async function fetchReleases(
     if (!due && last.kind === 'unreachable') facts.push(last);
     else facts.push(await weighRemote(mirror, config, { ...round, remote, name: `r${index}`, due }));
   }
-  return facts;
+  return await Promise.all(facts.map(async (one) => await placeTesting(mirror, config.host, one, facts)));
+}
+
+/** Says of a testing release which of the main releases just fetched it goes on top of. */
+async function placeTesting(
+  mirror: string,
+  host: string,
+  remote: RemoteFacts,
+  all: readonly RemoteFacts[],
+): Promise<RemoteFacts> {
+  if (remote.kind !== 'tip' || !isTestingBranch(remote.branch, host)) return remote;
+  const onTopOf: string[] = [];
+  for (const other of all) {
+    if (other.kind !== 'tip' || isTestingBranch(other.branch, host)) continue;
+    if ((await descends(mirror, other.commit, remote.commit)) === 'yes') onTopOf.push(other.commit);
+  }
+  return { ...remote, onTopOf };
 }
 
 export function gitRemoteOf(remote: AgentRemote): GitRemote {
@@ -73,7 +90,14 @@ async function weighRemote(mirror: string, config: AgentConfig, one: OneRemote):
     const commit = tips.get(place.branch);
     if (commit === undefined) return { ...place, kind: 'empty' };
     const manifest = await readManifest(mirror, tips.get(beside), config.releaseKeys);
-    return { ...place, kind: 'tip', commit, descends: await descends(mirror, one.applied, commit), manifest };
+    return {
+      ...place,
+      kind: 'tip',
+      commit,
+      onTopOf: [],
+      descends: await descends(mirror, one.mainline, commit),
+      manifest,
+    };
   } catch (error) {
     one.signal.throwIfAborted();
     const { message } = asSlipwayError(error);
@@ -103,14 +127,14 @@ async function readManifest(
   return verifyManifest(file, signature, keys);
 }
 
-async function descends(mirror: string, applied: string | undefined, tip: string): Promise<'yes' | 'no'> {
-  if (applied === undefined || applied === tip) return 'yes';
-  const known = await findObject(mirror, `${applied}^{commit}`);
-  return known !== undefined && (await isAncestor(mirror, applied, tip)) ? 'yes' : 'no';
+async function descends(mirror: string, known: string | undefined, tip: string): Promise<'yes' | 'no'> {
+  if (known === undefined || known === tip) return 'yes';
+  const found = await findObject(mirror, `${known}^{commit}`);
+  return found !== undefined && (await isAncestor(mirror, known, tip)) ? 'yes' : 'no';
 }
 
-/** Keeps the applied commit findable when a remote forgets it. */
-async function keepApplied(mirror: string, applied: string): Promise<void> {
-  const known = await findObject(mirror, `${applied}^{commit}`);
-  if (known !== undefined) await setRef(mirror, APPLIED_REF, applied);
+/** Keeps the commit findable when a remote forgets it. */
+async function keepMainline(mirror: string, commit: string): Promise<void> {
+  const known = await findObject(mirror, `${commit}^{commit}`);
+  if (known !== undefined) await setRef(mirror, MAINLINE_REF, commit);
 }

@@ -2,6 +2,7 @@
 import { readFile, readlink, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { exec } from '../effects/exec.ts';
+import { findBootDefault } from './boot-default.ts';
 
 export interface HostFacts {
   /** Real paths of /run/current-system, /run/booted-system and the system profile; undefined when there is none. */
@@ -27,7 +28,7 @@ export async function readHostFacts(root = '/'): Promise<HostFacts> {
     current,
     booted,
     profile,
-    bootDefault: undefined,
+    bootDefault: await findBootDefault(root),
     generation: await generationOf(at('nix/var/nix/profiles/system')),
     bootId: await textOf(at('proc/sys/kernel/random/boot_id')),
     rebootRequired: await kernelDiffers(booted, current),

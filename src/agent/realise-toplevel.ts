@@ -6,7 +6,7 @@ import type { AgentConfig } from '../api/agent-config.ts';
 import { evaluateNix, findInvalidPaths, openNix, realisePaths, type Nix } from '../effects/nix-cli.ts';
 import { parseNixError } from '../effects/nix-error.ts';
 import { SlipwayError } from '../util/errors.ts';
-import type { Candidate } from './choose-release.ts';
+import type { Candidate } from './release-facts.ts';
 
 export interface RealiseContext {
   readonly config: AgentConfig;

@@ -3,14 +3,8 @@
 import { asSlipwayError } from '../util/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import { withApplied, withRetry } from './after-trial.ts';
-import { withoutQuarantine, withQuarantine, type AgentState } from './agent-state.ts';
-import {
-  chooseRelease,
-  weighRemotes,
-  type Candidate,
-  type ReleaseDecision,
-  type ReleaseFacts,
-} from './choose-release.ts';
+import { mainlineOf, withoutQuarantine, withQuarantine, type AgentState } from './agent-state.ts';
+import { chooseRelease, weighRemotes } from './choose-release.ts';
 import {
   findSuspension,
   readAgentRequests,
@@ -21,6 +15,7 @@ import { holdInForce } from './controller-link.ts';
 import { fetchReleases } from './fetch-release.ts';
 import { readHostFacts } from './host-facts.ts';
 import { dropNextRoot, realiseToplevel } from './realise-toplevel.ts';
+import type { Candidate, ReleaseDecision, ReleaseFacts } from './release-facts.ts';
 import { finishTrial, forgiveOnHost, noteOperation, tryRelease } from './try-release.ts';
 
 /** A fetch that takes longer is shown as the operation under way. */
@@ -76,7 +71,7 @@ async function gatherFacts(agent: AgentContext, signal: AbortSignal): Promise<Re
   const slow = setTimeout(() => noteOperation(agent, 'fetching'), SLOW_FETCH_MS);
   try {
     agent.lastRemotes = await fetchReleases(agent.mirror, config, {
-      applied: memory.state.applied?.commit,
+      mainline: mainlineOf(memory.state)?.commit,
       isDue: (index) => asked[index] === true,
       last: agent.lastRemotes,
       signal,
@@ -101,6 +96,7 @@ async function releaseFacts(agent: AgentContext): Promise<ReleaseFacts> {
     now,
     remotes: agent.lastRemotes,
     applied: memory.state.applied,
+    mainline: mainlineOf(memory.state),
     current: host.current,
     profile: host.profile,
     quarantine: memory.state.quarantine,
@@ -132,6 +128,7 @@ async function noteDecision(
     await agent.memory.update((state) => ({ ...state, seen, remotes }));
   }
   if (news) agent.link.report();
+  if (news) agent.service.status(decision.because.detail);
 }
 
 /** What a decision says, without its time. */
@@ -169,15 +166,21 @@ async function act(agent: AgentContext, decision: ReleaseDecision, signal: Abort
 }
 
 /** The host already is what the release wants: only the history moves on. */
-async function noteCurrent(agent: AgentContext, { release }: Candidate): Promise<void> {
-  if (agent.memory.state.applied?.commit === release.commit) return;
-  await agent.memory.update((state) => withApplied(state, release, new Date()));
+async function noteCurrent(agent: AgentContext, { release, base }: Candidate): Promise<void> {
+  const { applied, mainline } = agent.memory.state;
+  if (applied?.commit === release.commit && (base === undefined || base.commit === mainline?.commit)) return;
+  await agent.memory.update((state) => withApplied(withBase(state, base), release, new Date()));
+}
+
+/** A testing release vouches for the release below it: from now on the main branch may not go behind that one. */
+function withBase(state: AgentState, base: Candidate['base']): AgentState {
+  return base === undefined ? state : { ...state, mainline: base };
 }
 
 async function applyRelease(agent: AgentContext, candidate: Candidate, signal: AbortSignal): Promise<void> {
-  const { release } = candidate;
+  const { release, base } = candidate;
   const at = new Date().toISOString();
-  await agent.memory.update((state) => ({ ...state, lastAttempted: { ...release, at } }));
+  await agent.memory.update((state) => ({ ...withBase(state, base), lastAttempted: { ...release, at } }));
   try {
     await agent.memory.setOperation('substituting');
     agent.link.report();

@@ -15,6 +15,7 @@ import { readHostFacts, systemHealthy } from './host-facts.ts';
 import type { AgentLog } from './journal-log.ts';
 import { PollSchedule } from './poll-schedule.ts';
 import { reconcileOnce } from './reconcile.ts';
+import { openServiceManager, type ServiceManager } from './service-manager.ts';
 import { Wakeup } from './wakeup.ts';
 
 export interface RunAgentOptions {
@@ -32,19 +33,35 @@ const PAUSE_AFTER_FAILURE_MS = 10_000;
 export async function runAgent(options: RunAgentOptions): Promise<void> {
   const { config, log, signal } = options;
   await using memory = await AgentMemory.open(config.stateDir);
-  const agent = await openContext(options, memory);
+  const progress = { since: performance.now() };
+  using service = openServiceManager({
+    env: process.env,
+    isAlive: () => performance.now() - progress.since < longestStepMs(config),
+    onError: (message) => log.warn(message),
+  });
+  const agent = await openContext(options, memory, service);
   await resolveInterrupted(agent);
   const wakeup = new Wakeup();
   using _watch = await watchAgentRequests(config.stateDir, () => wakeup.wake());
+  service.ready();
   log.info(`agent of ${config.host} started, following ${config.remotes.map((one) => one.url).join(', ')}`);
   while (!signal.aborted) {
+    progress.since = performance.now();
     const pause = await step(agent, signal);
     agent.link.reportIfDue();
     if (options.once) break;
+    progress.since = performance.now();
     await wakeup.wait(Math.min(pause, agent.link.dueInMs ?? pause), signal);
   }
   await agent.link.settle();
   log.info('agent stopped');
+}
+
+/** Longer than a step can take when everything in it takes as long as it may: what takes longer hangs. */
+function longestStepMs({ timeouts, remotes }: AgentConfig): number {
+  const { fetch, ...rest } = timeouts;
+  const seconds = Object.values(rest).reduce((sum, one) => sum + one, fetch * remotes.length);
+  return seconds * 1000 * 2;
 }
 
 /** What a reboot or a crash cut off is ended first; a deploy that goes on is left alone. */
@@ -56,7 +73,11 @@ async function resolveInterrupted(agent: AgentContext): Promise<void> {
   }
 }
 
-async function openContext(options: RunAgentOptions, memory: AgentMemory): Promise<AgentContext> {
+async function openContext(
+  options: RunAgentOptions,
+  memory: AgentMemory,
+  service: ServiceManager,
+): Promise<AgentContext> {
   const { config, host, log, signal } = options;
   const makeReport = async (): Promise<AgentReport> => await reportNow(config, memory, signal);
   return {
@@ -66,6 +87,7 @@ async function openContext(options: RunAgentOptions, memory: AgentMemory): Promi
     host,
     log,
     link: new ControllerLink({ controller: config.controller, memory, makeReport, signal }),
+    service,
     schedule: new PollSchedule(config.remotes.map((remote) => remote.poll)),
     lastRemotes: [],
   };

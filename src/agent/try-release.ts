@@ -20,7 +20,7 @@ import { messageOf, SlipwayError } from '../util/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import type { TrialRecord } from './agent-state.ts';
 import { afterTrial } from './after-trial.ts';
-import type { Candidate } from './choose-release.ts';
+import type { Candidate } from './release-facts.ts';
 import { isBlind, lostProbes, planProbes, type Probe } from './probe-plan.ts';
 import { runProbes, type ProbeContext } from './probe.ts';
 import { cachesOf } from './realise-toplevel.ts';
@@ -124,6 +124,7 @@ async function supervise(
 
 /** Progress is for the watchers: a full disk must not end the watch over a trial. */
 export function noteOperation(agent: AgentContext, operation: AgentOperation): void {
+  agent.service.status(operation);
   agent.memory.setOperation(operation).then(
     () => agent.link.report(),
     () => undefined,

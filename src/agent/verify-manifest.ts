@@ -3,7 +3,7 @@
 import { formatIssue } from '../api/issue-text.ts';
 import { releaseManifest, signedManifestBytes } from '../api/manifest.ts';
 import { parsePublicKey, verifyText } from '../nix/signature.ts';
-import type { ManifestFacts } from './choose-release.ts';
+import type { ManifestFacts } from './release-facts.ts';
 
 const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 const MAX_SIGNATURES = 16;

@@ -3,6 +3,7 @@
 import * as z from 'zod/mini';
 import { atticKeys, oidcProvider } from './identity-config.ts';
 import { secretReference } from './secret-reference.ts';
+import { localStoreConfig, upstreamList } from './source-config.ts';
 import { storageConfig } from './storage-config.ts';
 
 const absolutePath = z.string().check(z.regex(/^\/[^\0\n]*$/, 'not an absolute path'));
@@ -50,6 +51,18 @@ const garbageConfig = z.strictObject({
   generations: z._default(z.int().check(z.minimum(0), z.maximum(100)), 3),
 });
 
+/** A cache that is made when it is missing. The other settings are `slipway cache configure`'s. */
+const cacheConfig = z.strictObject({
+  name: z.string(),
+  public: z._default(z.boolean(), false),
+  /** Given, even empty: the cache has these and no others. */
+  upstreams: z.optional(upstreamList),
+  /** `true` is short for this machine's own; `false` takes it away. */
+  localStore: z.optional(z.union([localStoreConfig, z.boolean()])),
+  /** Most bytes of NARs that are kept of upstreams; the least recently used go. */
+  pulledLimit: z.optional(z.int().check(z.minimum(0))),
+});
+
 export const serverConfig = z.strictObject({
   data: absolutePath,
   ...storageConfig.shape,
@@ -69,9 +82,7 @@ export const serverConfig = z.strictObject({
   scrubBytesPerSecond: z._default(z.int().check(z.minimum(0)), 1_048_576),
   /** Runs that are kept for each repository. */
   keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
-  caches: z._default(z.array(z.strictObject({ name: z.string(), public: z._default(z.boolean(), false) })), [
-    { name: 'main', public: false },
-  ]),
+  caches: z._default(z.array(cacheConfig), [{ name: 'main', public: false }]),
   gc: z._default(garbageConfig, { every: 86_400, keep: 0, grace: 259_200, releases: 5, generations: 3 }),
   /** Attic servers whose tokens are good here. */
   attic: z._default(atticKeys, { hs256: [], rs256: [] }),

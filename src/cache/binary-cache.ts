@@ -9,16 +9,20 @@ import { CacheRegistry, type Cache } from './cache-registry.ts';
 import { changeKeys } from './change-keys.ts';
 import { chunkKey, findKnownChunks, type ChunkScope } from './held-chunks.ts';
 import { ContentLayouts } from './content-layout.ts';
-import { ContentReader, type Encoding } from './content-reader.ts';
+import { ContentReader, type Encoding, type OpenedContent } from './content-reader.ts';
 import { parseLegacyNarName } from './legacy-nar-names.ts';
 import { findMissingPaths } from './missing-paths.ts';
+import { formatBase32 } from '../nix/base32.ts';
 import { parseNarName } from './nar-names.ts';
-import { NarInfoLookup, type RenderedNarInfo } from './narinfo-lookup.ts';
+import { NarInfoLookup } from './narinfo-lookup.ts';
+import type { RenderedNarInfo } from './rendered-narinfo.ts';
 import { NarUploads, type NarUploadRequest } from './nar-uploads.ts';
 import { PackPool } from './pack-pool.ts';
 import { PathPublisher, type Publication } from './path-publisher.ts';
 import { PathListings } from './path-listings.ts';
+import { PathSources, type SourceParts } from './path-sources.ts';
 import { Promoter } from './promotion.ts';
+import { PulledPaths } from './pulled-paths.ts';
 import { Quotas } from './quotas.ts';
 import { rescuePaths } from './rescue-paths.ts';
 import { SideFiles, type SideFileUpload } from './side-files.ts';
@@ -33,13 +37,17 @@ export interface BinaryCacheOptions {
   readonly blobs: BlobStore;
   /** Folder of the signing keys, one file a cache. */
   readonly keysDirectory: string;
+  /** For paths that caches do not hold: how to reach what the settings of a cache name. */
+  readonly sources: Pick<SourceParts, 'readSecret' | 'readTree' | 'onProblem' | 'lookupMs'> & {
+    /** Where NARs lie while they are fetched from an upstream. */
+    readonly spoolDirectory: string;
+  };
 }
 
-/** A NAR that may be served: which content, in which encoding. */
-export interface FoundNar {
-  readonly contentId: number;
-  readonly encoding: Encoding;
-}
+/** A NAR that may be served: what is stored, or what a source offers. */
+export type FoundNar =
+  | { readonly kind: 'stored'; readonly contentId: number; readonly encoding: Encoding }
+  | { readonly kind: 'offered'; readonly nar: OpenedContent; readonly etag: string };
 
 export function openBinaryCache(options: BinaryCacheOptions): BinaryCache {
   return new BinaryCache(options);
@@ -51,6 +59,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly contents: ContentReader;
   readonly sideFiles: SideFiles;
   readonly listings: PathListings;
+  readonly sources: PathSources;
   readonly #database: Database;
   readonly #narInfos: NarInfoLookup;
   readonly #packs: PackPool;
@@ -61,7 +70,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly #access: AccessTimes;
   readonly #ingests = new Semaphore(CONCURRENT_INGESTS);
 
-  constructor({ database, blobs, keysDirectory }: BinaryCacheOptions) {
+  constructor({ database, blobs, keysDirectory, sources }: BinaryCacheOptions) {
     const layouts = new ContentLayouts(database);
     const packs = new PackPool(blobs);
     this.#packs = packs;
@@ -80,6 +89,17 @@ export class BinaryCache implements AsyncDisposable {
     this.contents = new ContentReader({ database, blobs, layouts, onDamage });
     const { contents, sideFiles } = this;
     this.listings = new PathListings({ database, contents, sideFiles });
+    const store = new PulledPaths({
+      database,
+      blobs,
+      packs,
+      layouts,
+      quotas,
+      keys: this.keys,
+      onPublished: (cache, info) => this.#narInfos.forget(cache.id, storePathHash(info.storePath)),
+      onProblem: sources.onProblem,
+    });
+    this.sources = new PathSources({ ...sources, keys: this.keys, store, directory: sources.spoolDirectory });
   }
 
   /** The signed narinfo of a path; asking for it counts as use. */
@@ -93,6 +113,7 @@ export class BinaryCache implements AsyncDisposable {
   /** As findNarInfo, from memory alone; `undefined` when that does not do. */
   findKnownNarInfo(cache: Cache, hash: string): RenderedNarInfo | 'absent' | undefined {
     const known = this.#narInfos.findKnown(cache, hash);
+    if (known === 'absent' && cache.sourcesKey !== '') return this.sources.findKnown(cache, hash);
     if (known === undefined || known === 'absent') return known;
     if (known.tombstoned) return undefined;
     if (known.notedIn !== this.#access.round) {
@@ -109,7 +130,21 @@ export class BinaryCache implements AsyncDisposable {
     const encoding = name.suffix === '' ? 'raw' : 'zstd';
     const contentId =
       (await this.#findPublished(cache, name.hash)) ?? (await this.#uploads.find(cache, fileName, viewer));
-    return contentId === undefined ? undefined : { contentId, encoding };
+    return contentId === undefined ? undefined : { kind: 'stored', contentId, encoding };
+  }
+
+  /** The narinfo of a path that the cache does not hold, from one of its sources. */
+  async findOfferedNarInfo(cache: Cache, hash: string): Promise<RenderedNarInfo | undefined> {
+    return (await this.sources.find(cache, hash))?.narinfo;
+  }
+
+  /** The NAR behind such a narinfo. */
+  async findOfferedNar(cache: Cache, fileName: string): Promise<FoundNar | undefined> {
+    const name = parseLegacyNarName(fileName);
+    if (name?.narHash === undefined) return undefined;
+    const offer = await this.sources.find(cache, name.hash);
+    if (offer === undefined || Buffer.compare(offer.narHash, name.narHash) !== 0) return undefined;
+    return { kind: 'offered', nar: offer.nar, etag: `"${formatBase32(offer.narHash)}"` };
   }
 
   /** Stores a NAR for a narinfo to claim; see NarUploads.put. */
@@ -178,6 +213,7 @@ export class BinaryCache implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    await this.sources[Symbol.asyncDispose]();
     await this.#access[Symbol.asyncDispose]();
     await this.#packs[Symbol.asyncDispose]();
   }
@@ -211,7 +247,7 @@ export class BinaryCache implements AsyncDisposable {
     if (row === undefined || (name.narHash !== undefined && Buffer.compare(name.narHash, row.hash) !== 0))
       return undefined;
     this.#access.touch(cache.id, name.hash);
-    return { contentId: row.id, encoding: name.encoding };
+    return { kind: 'stored', contentId: row.id, encoding: name.encoding };
   }
 
   async #findPublished(cache: Cache, narHash: Uint8Array): Promise<number | undefined> {

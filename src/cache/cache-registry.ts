@@ -3,9 +3,17 @@ import type { Database } from '../storage/database.ts';
 import { LRUCache } from 'lru-cache';
 import type { Selectable, Updateable } from 'kysely';
 import type { CacheTable } from '../storage/cache-tables.ts';
+import type { LocalStoreConfig, UpstreamConfig } from '../api/source-config.ts';
 import { parsePublicKey } from '../nix/signature.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { SigningKeys } from './signing-keys.ts';
+import {
+  checkSources,
+  parseLocalStore,
+  parseUpstreams,
+  sourceColumns,
+  sourcesKey,
+} from './source-columns.ts';
 
 /** What a cache may be called: it becomes the first segment of its URLs. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_+-]{0,49}$/;
@@ -35,7 +43,10 @@ export interface CacheSettings {
   /** `Priority` of nix-cache-info; cache.nixos.org has 40, lower is asked first. */
   readonly priority: number;
   readonly storeDir: string;
-  /** Whether a path is refused while something that it references is not in the cache. */
+  /**
+   * Whether a path is refused while something that it references is not in the cache. Never with upstreams or a local
+   * store: what they have can be had here without being held.
+   */
   readonly closed: boolean;
   /** Names of keys: clients do not push what is signed by one of them. */
   readonly upstreamKeys: readonly string[];
@@ -47,6 +58,12 @@ export interface CacheSettings {
   readonly retentionMs: number | undefined;
   /** Most bytes of NARs. */
   readonly quotaBytes: number | undefined;
+  /** Most bytes of NARs fetched from upstreams; the least recently used go. undefined: no limit. */
+  readonly borrowedBytes: number | undefined;
+  /** Asked, all at once, for what the cache does not hold. */
+  readonly upstreams: readonly UpstreamConfig[];
+  /** This machine's store, served beside what was pushed. */
+  readonly localStore: LocalStoreConfig | undefined;
 }
 
 type NewCache = Pick<CacheSettings, 'name' | 'isPublic' | 'priority' | 'storeDir' | 'closed'> &
@@ -64,6 +81,8 @@ export interface Cache extends CacheSettings {
   readonly baseId: number | undefined;
   /** Counts what took published paths back. */
   readonly epoch: number;
+  /** Tells one state of `upstreams` and `localStore` from another; empty when there are none. */
+  readonly sourcesKey: string;
 }
 
 /** `<cache>` or, for the overlay of a contributor, `<cache>~<writer>`. */
@@ -213,15 +232,19 @@ function cacheOf(row: CacheRow): Cache {
     isPublic: row.is_public === 1,
     priority: row.priority,
     storeDir: row.store_dir,
-    closed: row.closed === 1,
+    closed: row.closed === 1 && row.upstreams === '[]' && row.local_store === null,
     upstreamKeys: wordsOf(row.upstream_keys),
     acceptedKeys: wordsOf(row.accepted_keys),
     agreement: row.agreement,
     retentionMs: row.retention_ms ?? undefined,
     quotaBytes: row.quota_bytes ?? undefined,
+    borrowedBytes: row.borrowed_bytes ?? undefined,
+    upstreams: parseUpstreams(row.upstreams),
+    localStore: parseLocalStore(row.local_store),
     createdAt: row.created_at,
     baseId: row.base_id ?? undefined,
     epoch: row.epoch,
+    sourcesKey: sourcesKey(row),
   };
 }
 
@@ -236,6 +259,7 @@ function columnsOf(changes: CacheChanges): Updateable<CacheTable> {
     ...keyColumns(changes),
     ...('retentionMs' in changes && { retention_ms: changes.retentionMs ?? null }),
     ...('quotaBytes' in changes && { quota_bytes: changes.quotaBytes ?? null }),
+    ...sourceColumns(changes),
   };
 }
 
@@ -261,7 +285,9 @@ function checkName(name: string): void {
   if (!isCacheName(name)) throw badName(name);
 }
 
-function checkSettings({ storeDir, upstreamKeys = [], acceptedKeys = [] }: CacheChanges): void {
+function checkSettings(changes: CacheChanges): void {
+  const { storeDir, upstreamKeys = [], acceptedKeys = [] } = changes;
+  checkSources(changes);
   if (storeDir !== undefined && !/^\/[\w./+-]*[\w+-]$/.test(storeDir))
     throw new SlipwayError('invalid', `"${storeDir.slice(0, 200)}" is not a store directory.`);
   const wrong = upstreamKeys.find((name) => !/^[\x21-\x7e]{1,128}$/.test(name));

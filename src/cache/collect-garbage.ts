@@ -41,7 +41,7 @@ export const DEFAULT_GARBAGE_SETTINGS: GarbageSettings = {
 };
 
 /** What upstreams have can be fetched again, so its tombstones need not wait for clients. */
-const BORROWED_GRACE_MS = HOUR;
+export const BORROWED_GRACE_MS = HOUR;
 
 /** The shortest sound grace: what servers remember of narinfos and of uses is younger (narinfo-lookup.ts, access-times.ts). */
 export const SHORTEST_GRACE_MS = 5 * MINUTE;

@@ -3,6 +3,8 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import { isCode } from '../util/errors.ts';
+import { BORROWED_GRACE_MS } from './collect-garbage.ts';
+import { isOverPulledLimit } from './pulled-figures.ts';
 
 export interface GarbageSchedule {
   readonly everyMs: number;
@@ -15,6 +17,8 @@ export interface GarbageSchedule {
 const LOOK_MS = 600_000;
 const FIRST_LOOK_MS = 60_000;
 const JITTER = 0.1;
+/** Collections that only keep upstreams within their limit are at least so far apart. */
+const EARLY_MS = 1_800_000;
 
 /** Ends when the signal fires. Never rejects: a failed collection is told and tried again at the next look. */
 export async function collectRegularly(
@@ -29,11 +33,19 @@ export async function collectRegularly(
     pause = Math.min(LOOK_MS, everyMs)
   )
     try {
-      if ((await lastCollection(database)) > Date.now() - period) continue;
+      if (!(await isDue(database, period))) continue;
       await collect();
     } catch (error) {
       if (!signal.aborted && !isCode(error, 'conflict')) onError(error);
     }
+}
+
+/** Early when more is kept of upstreams than may be. */
+async function isDue(database: Database, period: number): Promise<boolean> {
+  const now = Date.now();
+  const last = await lastCollection(database);
+  if (last <= now - period) return true;
+  return last <= now - EARLY_MS && (await isOverPulledLimit(database, now - BORROWED_GRACE_MS));
 }
 
 async function slept(ms: number, signal: AbortSignal): Promise<boolean> {

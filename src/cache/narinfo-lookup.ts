@@ -1,26 +1,15 @@
 // Answers "is this path here?": rendered narinfos from memory, else one query by primary key.
 // Absence is remembered too, because most lookups miss: every client asks every substituter for every path.
-import { crc32 } from 'node:zlib';
 import type { Database } from '../storage/database.ts';
 import { LRUCache } from 'lru-cache';
 import type { Cache } from './cache-registry.ts';
+import { renderNarInfo, type RenderedNarInfo } from './rendered-narinfo.ts';
 
 const CACHE_BYTES = 64 * 1024 * 1024; // a narinfo is about 700 bytes, kept twice: some 40,000 hot paths
 const ABSENT_BYTES = 100;
 // Writes through this process drop their entry at once; the times bound how long another replica's go unseen.
 const PRESENT_TTL_MS = 60_000;
 const ABSENT_TTL_MS = 5_000;
-
-export interface RenderedNarInfo {
-  readonly body: Buffer;
-  /** The same as a string, which goes out together with the headers. */
-  readonly text: string;
-  readonly etag: string;
-  /** Garbage collection is about to remove the path; whoever is told of it must rescue it first. */
-  readonly tombstoned: boolean;
-  /** The round of access-times.ts in which a use of it was noted last. */
-  notedIn: number;
-}
 
 export class NarInfoLookup {
   readonly #database: Database;
@@ -93,8 +82,6 @@ export class NarInfoLookup {
       .where('content.damaged_at', 'is', null)
       .executeTakeFirst();
     if (row === undefined) return undefined;
-    const body = Buffer.from(row.narinfo);
-    const etag = `"${hash}-${crc32(body).toString(16)}"`;
-    return { body, text: row.narinfo, etag, tombstoned: row.tombstoned_at !== null, notedIn: -1 };
+    return renderNarInfo(hash, row.narinfo, row.tombstoned_at !== null);
   }
 }

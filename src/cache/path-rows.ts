@@ -9,7 +9,7 @@ import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
 import { rescuePaths } from './rescue-paths.ts';
-import type { Writer } from './writer.ts';
+import { UPSTREAM_WRITER, type Writer } from './writer.ts';
 
 const MOST_FOREIGN_SIGNATURES = 32; // narinfos with more than 64 in all are refused by readers, ours included
 
@@ -44,6 +44,7 @@ export async function writePath(
     const info = parseNarInfo(held.narinfo, write.cache.storeDir);
     if (fingerprint(info) !== fingerprint(write.info)) return await recordConflict(transaction, write, info);
     await addSignatures(transaction, write, info);
+    await makeOwn(transaction, write);
   }
   await recordOrigin(transaction, write);
   return undefined;
@@ -115,6 +116,18 @@ async function addSignatures(
     .set({ narinfo: formatNarInfo({ ...held, signatures }), last_access_at: Date.now() })
     .where('cache_id', '=', cache.id)
     .where('hash', '=', storePathHash(info.storePath))
+    .execute();
+}
+
+/** What was fetched from an upstream may be let go and fetched again; what somebody has sent here may not. */
+async function makeOwn(transaction: Transaction<Schema>, { cache, info, writer }: PathWrite): Promise<void> {
+  if (writer.id.startsWith(UPSTREAM_WRITER)) return;
+  await transaction
+    .updateTable('store_path')
+    .set({ writer: writer.id, created_at: Date.now() })
+    .where('cache_id', '=', cache.id)
+    .where('hash', '=', storePathHash(info.storePath))
+    .where('writer', 'like', `${UPSTREAM_WRITER}%`)
     .execute();
 }
 

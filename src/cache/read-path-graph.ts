@@ -6,12 +6,10 @@ import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import { PathGraph } from './path-graph.ts';
 import { referenceHashes } from './rescue-paths.ts';
+import { UPSTREAM_WRITER } from './writer.ts';
 
 /** Content ids that a page covers: about as many paths. */
 const IDS_A_PAGE = 500;
-
-/** Writers of paths that were fetched from upstreams have this prefix. */
-export const UPSTREAM_WRITER = 'upstream:';
 
 /** `progress` is called between pages and may throw to stop. */
 export async function readPathGraph(

@@ -4,6 +4,7 @@ import { fingerprint, formatNarInfo, parseNarInfo } from '../nix/narinfo.ts';
 import { signText, type SecretKey } from '../nix/signature.ts';
 import type { Database } from '../storage/database.ts';
 import type { Cache } from './cache-registry.ts';
+import { UPSTREAM_WRITER } from './writer.ts';
 import { mergeSignatures } from './path-rows.ts';
 
 const PATHS_A_BATCH = 200; // some 20 ms of signing, then others may write
@@ -21,7 +22,7 @@ export async function resignPaths(database: Database, cache: Cache, change: KeyC
   for (;;) {
     const rows = await database.read
       .selectFrom('store_path')
-      .select(['hash', 'narinfo'])
+      .select(['hash', 'narinfo', 'writer'])
       .where('cache_id', '=', cache.id)
       .where('hash', '>', after)
       .orderBy('hash')
@@ -31,7 +32,7 @@ export async function resignPaths(database: Database, cache: Cache, change: KeyC
     const signed = rows.map((row) => ({
       hash: row.hash,
       before: row.narinfo,
-      narinfo: resign(row.narinfo, cache, change),
+      narinfo: resign(row, cache, change),
     }));
     await database.write(async (transaction) => {
       for (const { hash, before, narinfo } of signed)
@@ -62,9 +63,16 @@ export async function endEpoch(database: Database, cache: Pick<Cache, 'id'>): Pr
   );
 }
 
-function resign(text: string, cache: Cache, { keys, retired }: KeyChange): string {
-  const info = parseNarInfo(text, cache.storeDir);
+function resign(
+  row: { readonly narinfo: string; readonly writer: string },
+  cache: Cache,
+  { keys, retired }: KeyChange,
+): string {
+  const info = parseNarInfo(row.narinfo, cache.storeDir);
   const names = new Set([...retired, ...keys.map((key) => key.name)]);
+  const signedHere = info.signatures.some((signature) => names.has(signature.split(':', 1)[0] ?? ''));
+  // The cache never vouched for what it only fetched, and does not begin to when its keys change.
+  if (row.writer.startsWith(UPSTREAM_WRITER) && !signedHere) return row.narinfo;
   const foreign = info.signatures.filter((signature) => !names.has(signature.split(':', 1)[0] ?? ''));
   const message = fingerprint(info);
   const own = keys.map((key) => signText(key, message));

@@ -35,6 +35,7 @@ function systems({ report, state }: AgentOverview): Row[] {
     ['current', report.current],
     ['profile', `${report.profile} (generation ${report.generation})`],
     ['booted', report.booted],
+    ['boots next', report.bootDefault === '' ? 'not known' : report.bootDefault],
   ];
 }
 

@@ -1,14 +1,13 @@
 // `slipway cache …`: make caches and see what they hold. Works on the data directory, also while the server runs.
 import { InvalidArgumentError, type Command } from 'commander';
-import type { Cache } from '../cache/cache-registry.ts';
-import { readStatistics, type CacheStatistics } from '../cache/cache-statistics.ts';
-import { publicKeyOf } from '../nix/signature.ts';
 import { registerConfigure } from './cache-configure.ts';
 import { registerTrust } from './cache-trust.ts';
+import { registerUpstream } from './cache-upstream.ts';
+import { renderView, viewOf, type CacheView } from './cache-view.ts';
 import { registerCacheCare } from './cache-care-command.ts';
 import { registerStats } from './cache-stats.ts';
 import type { CliIo } from './cli-io.ts';
-import { openData, type OpenData } from './data-directory.ts';
+import { openData } from './data-directory.ts';
 import { type DataOptions, printValue, withDataOptions } from './data-options.ts';
 import { registerGarbage } from './garbage-commands.ts';
 import { formatBytes, formatTable, makeStyle } from './style.ts';
@@ -18,16 +17,6 @@ interface CreateOptions extends DataOptions {
   readonly priority: number;
   readonly storeDir: string;
   readonly openClosures?: boolean;
-}
-
-/** What `info` and `list` show of a cache. */
-interface CacheView extends CacheStatistics {
-  readonly name: string;
-  readonly public: boolean;
-  readonly priority: number;
-  readonly storeDir: string;
-  readonly closed: boolean;
-  readonly publicKeys: readonly string[];
 }
 
 export function registerCache(program: Command, io: CliIo): void {
@@ -41,13 +30,14 @@ export function registerCache(program: Command, io: CliIo): void {
   registerStats(cache, io);
   registerConfigure(cache, io);
   registerTrust(cache, io);
+  registerUpstream(cache, io);
   withDataOptions(cache.command('info'), io)
     .argument('<name>')
     .description('Settings, public key and contents of a cache')
     .addHelpText('after', '\nExample:\n  slipway cache info main')
     .action(async (name: string, options: DataOptions) => {
       await using data = await openData(options.data);
-      printValue(io, options, await viewOf(data, await data.caches.get(name)), renderOne);
+      printValue(io, options, await viewOf(data, await data.caches.get(name)), renderView);
     });
   withDataOptions(cache.command('list'), io)
     .description('All caches of this server')
@@ -78,38 +68,8 @@ function registerCreate(cache: Command, io: CliIo): void {
         storeDir: options.storeDir,
         closed: options.openClosures !== true,
       });
-      printValue(io, options, await viewOf(data, created), renderOne);
+      printValue(io, options, await viewOf(data, created), renderView);
     });
-}
-
-async function viewOf(data: OpenData, cache: Cache): Promise<CacheView> {
-  const keys = await data.keys.get(cache.name);
-  return {
-    name: cache.name,
-    public: cache.isPublic,
-    priority: cache.priority,
-    storeDir: cache.storeDir,
-    closed: cache.closed,
-    publicKeys: keys.map(publicKeyOf),
-    ...(await readStatistics(data.database, cache)),
-  };
-}
-
-function renderOne(io: CliIo, view: CacheView): string {
-  const style = makeStyle(io.color);
-  const rows: [string, string][] = [
-    ['cache', style.bold(view.name)],
-    ['reading', view.public ? 'everybody' : 'tokens only'],
-    ['priority', String(view.priority)],
-    ['store', view.storeDir],
-    ['closures', view.closed ? 'complete' : 'may refer to other caches'],
-    ...view.publicKeys.map((key): [string, string] => ['public key', style.accent(key)]),
-    ['paths', String(view.paths)],
-    ['contents', formatBytes(view.narBytes)],
-    ['on disk', `${formatBytes(view.packBytes)} (all caches of this server)`],
-    ['conflicts', String(view.conflicts)],
-  ];
-  return formatTable(rows.map(([name, value]) => [style.dim(name), value]));
 }
 
 function renderList(io: CliIo, { caches }: { readonly caches: readonly CacheView[] }): string {

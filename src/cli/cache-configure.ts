@@ -21,6 +21,9 @@ interface ConfigureOptions extends DataOptions {
   readonly agreement?: string;
   readonly retention?: string;
   readonly quota?: string;
+  readonly pulledLimit?: string;
+  readonly localStore?: string;
+  readonly localStoreSignatures?: string;
   readonly addKey?: string;
   readonly retireKey?: string;
 }
@@ -30,7 +33,7 @@ interface Configured {
   readonly publicKeys: readonly string[];
   /** Published paths that were signed anew because the keys changed. */
   readonly signed: number;
-  readonly settings: Omit<Cache, 'id' | 'createdAt' | 'epoch' | 'baseId' | 'name'>;
+  readonly settings: Omit<Cache, 'id' | 'createdAt' | 'epoch' | 'baseId' | 'name' | 'sourcesKey'>;
 }
 
 const EXAMPLES = `
@@ -56,6 +59,12 @@ export function registerConfigure(cache: Command, io: CliIo): void {
       'keep unused paths so long, such as 90d; 0: for ever; default: as the server',
     )
     .option('--quota <bytes>', 'most bytes of NARs, such as 200G; none: no limit')
+    .option('--pulled-limit <bytes>', 'most bytes kept of upstreams, such as 50G; none: no limit')
+    .option(
+      '--local-store <root>',
+      "serve this machine's store too, as nix-serve does: / for most; none: not",
+    )
+    .option('--local-store-signatures <add|keep>', "sign those paths with the cache's key (default), or not")
     .option('--add-key <new|file>', 'sign with another key too, and sign what is published')
     .option('--retire-key <name>', 'sign with it no more, and take its signatures out')
     .addHelpText('after', EXAMPLES)
@@ -69,7 +78,7 @@ async function configure(data: OpenData, name: string, options: ConfigureOptions
   const cache = await data.caches.configure(name, changesOf(options));
   const keys = await wantedKeys(data, name, options);
   const signed = keys === undefined ? 0 : await changeKeys(data, cache, keys);
-  const { id: _i, createdAt: _c, epoch: _e, baseId: _b, name: _n, ...settings } = cache;
+  const { id: _i, createdAt: _c, epoch: _e, baseId: _b, name: _n, sourcesKey: _s, ...settings } = cache;
   return { name, publicKeys: (await data.keys.get(name)).map(publicKeyOf), signed, settings };
 }
 
@@ -84,7 +93,22 @@ function changesOf(options: ConfigureOptions): CacheChanges {
     ...(options.acceptKeys && { acceptedKeys: wordsOf(options.acceptKeys) }),
     ...(agreement !== undefined && { agreement: parseAgreement(agreement) }),
     ...(retention !== undefined && { retentionMs: parseRetention(retention) }),
-    ...(quota !== undefined && { quotaBytes: quota === 'none' ? undefined : parseSize(quota) }),
+    ...(quota !== undefined && { quotaBytes: parseLimit(quota) }),
+    ...sourceChanges(options),
+  };
+}
+
+function sourceChanges({ pulledLimit, localStore, localStoreSignatures }: ConfigureOptions): CacheChanges {
+  if (localStoreSignatures !== undefined && localStore === undefined)
+    throw new SlipwayError('invalid', '--local-store-signatures goes with --local-store.');
+  if (localStoreSignatures !== undefined && !['add', 'keep'].includes(localStoreSignatures))
+    throw new SlipwayError('invalid', '--local-store-signatures is "add" or "keep".');
+  const sign = localStoreSignatures !== 'keep';
+  return {
+    ...(pulledLimit !== undefined && { borrowedBytes: parseLimit(pulledLimit) }),
+    ...(localStore !== undefined && {
+      localStore: localStore === 'none' ? undefined : { root: localStore, sign },
+    }),
   };
 }
 
@@ -137,7 +161,11 @@ function parseRetention(text: string): number | undefined {
   return text === 'default' ? undefined : parseDuration(text) * 1000;
 }
 
-function parseSize(text: string): number {
+function parseLimit(text: string): number | undefined {
+  return text === 'none' ? undefined : parseSize(text);
+}
+
+export function parseSize(text: string): number {
   const match = /^(\d{1,9})([KMGT]?)$/i.exec(text);
   const power = ['', 'k', 'm', 'g', 't'].indexOf((match?.[2] ?? '').toLowerCase());
   if (match === null) throw new SlipwayError('invalid', `"${text}" is not a size such as 500M or 200G.`);

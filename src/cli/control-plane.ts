@@ -2,8 +2,6 @@
 // process; what does (poller, pipeline) is put beside it by `up`.
 import { chmod } from 'node:fs/promises';
 import { openTokenRegistry } from '../auth/token-registry.ts';
-import { openBinaryCache, type BinaryCache } from '../cache/binary-cache.ts';
-import { isCacheName } from '../cache/cache-registry.ts';
 import { startStorageCare } from '../cache/storage-care.ts';
 import { readStorageFigures } from '../cache/storage-figures.ts';
 import { webhookSecrets, type ServerConfig } from '../api/server-config.ts';
@@ -16,11 +14,11 @@ import { openPageAssets } from '../http/page-assets.ts';
 import { RequestMetrics } from '../http/request-metrics.ts';
 import { openServer } from '../http/server.ts';
 import { ViewAccess } from '../http/view-access.ts';
-import { publicKeyOf } from '../nix/signature.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { collectBeside } from './collect-beside.ts';
 import { dataPaths, type DataPaths, makeDataDirectory } from './data-directory.ts';
+import { ensureCaches, openServerCache, type CacheView } from './server-cache.ts';
 import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
 import {
@@ -41,11 +39,6 @@ export interface ControlPlane extends AsyncDisposable {
   readonly caches: readonly CacheView[];
 }
 
-export interface CacheView {
-  readonly name: string;
-  readonly publicKeys: readonly string[];
-}
-
 /** Opens everything or nothing. `onError` hears what no client may hear. */
 export async function openControlPlane(
   config: ServerConfig,
@@ -60,9 +53,10 @@ export async function openControlPlane(
   const tokens = opening.use(openTokenRegistry(database));
   const blobs = opening.use(await openServerBlobs(paths, config));
   await sweepServerStorage(paths, config, { database, blobs });
-  const { scrubBytesPerSecond } = config;
-  opening.use(startStorageCare({ database, blobs, scrubBytesPerSecond, onError }));
-  const cache = opening.use(openBinaryCache({ database, blobs, keysDirectory: paths.keys }));
+  opening.use(
+    startStorageCare({ database, blobs, onError, scrubBytesPerSecond: config.scrubBytesPerSecond }),
+  );
+  const cache = opening.use(openServerCache(paths, { database, blobs, onError }));
   const keys = await ensureServerKeys(paths.keys, tokens);
   const caches = await ensureCaches(cache, config);
   const { repositories, keepRuns } = config;
@@ -70,9 +64,10 @@ export async function openControlPlane(
   const closing = opening.adopt(new AbortController(), (controller) => controller.abort());
   const { callers, oidc } = await openServerIdentities(config, paths.keys, tokens);
   const requests = new RequestMetrics();
+  const metrics = [...requests.metrics, ...cache.sources.metrics];
   const app = createApp({
     fleet,
-    counted: { metrics: requests.metrics, readFigures: async () => await readStorageFigures(database) },
+    counted: { metrics, readFigures: async () => await readStorageFigures(database) },
     tokens: callers,
     registry: tokens,
     oidc,
@@ -113,18 +108,6 @@ async function openDataDirectory(directory: string): Promise<DataPaths> {
   await makeDataDirectory(paths.root);
   await chmod(paths.root, 0o700);
   return paths;
-}
-
-async function ensureCaches({ caches, keys }: BinaryCache, config: ServerConfig): Promise<CacheView[]> {
-  for (const { name, public: isPublic } of config.caches) {
-    if (isCacheName(name) && (await caches.find(name))) continue;
-    await caches.create({ name, isPublic, priority: 30, storeDir: '/nix/store', closed: true });
-  }
-  const views = (await caches.list()).map(async ({ name }) => ({
-    name,
-    publicKeys: (await keys.get(name)).map(publicKeyOf),
-  }));
-  return await Promise.all(views);
 }
 
 /** Without a secret of its own, a repository's webhook is signed with the one that the first start made. */

@@ -16,6 +16,8 @@ export interface DataPaths {
   /** Where the database and the packs are, when they are elsewhere. */
   readonly storage: string;
   readonly keys: string;
+  /** NARs on their way from upstreams; always empty but for files without a name. */
+  readonly spool: string;
 }
 
 export interface OpenData extends AsyncDisposable {
@@ -40,6 +42,7 @@ export function dataPaths(directory: string): DataPaths {
     packs: join(root, 'packs'),
     storage: join(root, 'storage.json'),
     keys: join(root, 'keys'),
+    spool: join(root, 'spool'),
   };
 }
 

@@ -3,7 +3,6 @@ import { Command, CommanderError } from 'commander';
 import { processIo, type CliIo } from './cli-io.ts';
 import { COMMANDS } from './commands.ts';
 import { reportFailure } from './failure.ts';
-import { reportUsage } from './usage-error.ts';
 
 export async function main(words: readonly string[], io: CliIo): Promise<number> {
   // Only the called command is loaded, so `help COMMAND` has to become a call of it.
@@ -17,6 +16,7 @@ export async function main(words: readonly string[], io: CliIo): Promise<number>
     const json = argv.includes('--json');
     if (!(error instanceof CommanderError)) return reportFailure(io, error, json);
     if (error.exitCode === 0) return 0;
+    const { reportUsage } = await import('./usage-error.ts'); // the agent has no use for it
     return reportUsage(io, { error, program, argv, json });
   }
 }

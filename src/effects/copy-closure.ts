@@ -81,12 +81,30 @@ export async function substituteClosure(
 }
 
 function copyFailed(host: string, path: string, stderr: string): SlipwayError {
-  const { message } = parseNixError(stderr);
+  const unsigned = /lacks a (?:valid )?signature|is not signed by|signature by a trusted key/.test(stderr);
+  if (unsigned)
+    return new SlipwayError(
+      'signature_invalid',
+      `${host} does not trust ${path}: it carries no signature of a key that ${host} knows, and the login may not do without.`,
+      {
+        next: `Sign it (nix store sign -r -k KEY ${path}) with a key of the host's trusted-public-keys, deploy as root, or add the login to nix.settings.trusted-users.`,
+        facts: { host, path },
+      },
+    );
   const full = /No space left on device/.test(stderr);
-  return new SlipwayError('unavailable', `${path} could not be copied to ${host}: ${message}`, {
+  return new SlipwayError('unavailable', `${path} could not be copied to ${host}: ${sayWhy(stderr)}`, {
     next: full
       ? `Free space on ${host}: nix-collect-garbage --delete-older-than 14d`
       : 'Run the deploy again; what arrived is kept.',
     facts: { host, path },
   });
+}
+
+/** The host's own word comes before that of the connection which it closed. */
+function sayWhy(stderr: string): string {
+  const { message } = parseNixError(stderr);
+  const theirs = stderr.split('\n').findLast((line) => /^error: .*(?:No space left|cannot |not )/.test(line));
+  return message === 'unexpected end-of-file' && theirs !== undefined
+    ? theirs.slice('error: '.length)
+    : message;
 }

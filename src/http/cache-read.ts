@@ -4,7 +4,7 @@ import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { writerOf } from '../auth/caller.ts';
 import type { BinaryCache } from '../cache/binary-cache.ts';
 import type { Cache } from '../cache/cache-registry.ts';
-import type { Encoding } from '../cache/content-reader.ts';
+import type { Encoding, OpenedContent } from '../cache/content-reader.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheReadRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
@@ -35,7 +35,9 @@ async function sendNarInfo(
   incoming: CacheReadRequest,
   hash: string,
 ): Promise<void> {
-  const found = await firstOf(incoming, async (cache) => await binaryCache.findNarInfo(cache, hash));
+  const found =
+    (await firstOf(incoming, async (cache) => await binaryCache.findNarInfo(cache, hash))) ??
+    (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNarInfo(cache, hash)));
   if (found === undefined) throw absent();
   sendText(incoming, found.body, {
     'content-type': 'text/x-nix-narinfo',
@@ -51,15 +53,16 @@ async function sendNar(
   fileName: string,
 ): Promise<void> {
   const viewer = incoming.caller && writerOf(incoming.caller);
-  const found = await firstOf(incoming, async (cache) => await binaryCache.findNar(cache, fileName, viewer));
+  const found =
+    (await firstOf(incoming, async (cache) => await binaryCache.findNar(cache, fileName, viewer))) ??
+    (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNar(cache, fileName)));
   if (found === undefined) throw absent();
-  await sendContent(binaryCache, incoming, {
-    ...found,
-    headers: {
-      'content-type': 'application/x-nix-nar',
-      'cache-control': `${caching(incoming.cache, YEAR_S)}, immutable`,
-    },
-  });
+  const headers = {
+    'content-type': 'application/x-nix-nar',
+    'cache-control': `${caching(incoming.cache, YEAR_S)}, immutable`,
+  };
+  if (found.kind === 'stored') await sendStored(binaryCache, incoming, { ...found, headers });
+  else await sendContent(incoming, found.nar, { ...headers, etag: found.etag });
 }
 
 async function sendSideFile(
@@ -74,7 +77,7 @@ async function sendSideFile(
       : await binaryCache.listings.find(cache, listed),
   );
   if (found === undefined) throw absent();
-  await sendContent(binaryCache, incoming, {
+  await sendStored(binaryCache, incoming, {
     contentId: found.contentId,
     encoding: 'raw',
     headers: {
@@ -97,22 +100,31 @@ async function firstOf<T>(
   return undefined;
 }
 
-interface ContentAnswer {
+interface StoredAnswer {
   readonly contentId: number;
   readonly encoding: Encoding;
   readonly headers: OutgoingHttpHeaders;
 }
 
-async function sendContent(
+async function sendStored(
   binaryCache: BinaryCache,
-  { request, response }: CacheReadRequest,
-  answer: ContentAnswer,
+  incoming: CacheReadRequest,
+  answer: StoredAnswer,
 ): Promise<void> {
   const content = await binaryCache.contents.open(answer.contentId, answer.encoding);
   if (content === undefined) throw absent();
   // Length and encoding tell apart the spellings of one content that a client may have begun to read.
   const etag = `"${answer.contentId}-${answer.encoding}-${content.length}"`;
-  const headers = { ...answer.headers, 'accept-ranges': 'bytes', etag };
+  await sendContent(incoming, content, { ...answer.headers, etag });
+}
+
+async function sendContent(
+  { request, response }: CacheReadRequest,
+  content: OpenedContent,
+  known: OutgoingHttpHeaders & { readonly etag: string },
+): Promise<void> {
+  const { etag } = known;
+  const headers = { ...known, 'accept-ranges': 'bytes' };
   if (request.headers['if-none-match'] === etag) return void response.writeHead(304, headers).end();
   const range = wantedRange(request, etag, content.length);
   if (range.kind === 'unsatisfiable')

@@ -3,7 +3,7 @@
 // and gets the same answers there.
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BinaryCache } from '../cache/binary-cache.ts';
-import type { RenderedNarInfo } from '../cache/narinfo-lookup.ts';
+import type { RenderedNarInfo } from '../cache/rendered-narinfo.ts';
 
 const ENDING = '.narinfo';
 const HASH_CHARACTERS = 32;

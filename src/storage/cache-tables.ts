@@ -40,6 +40,10 @@ export interface CacheTable {
   retention_by: Generated<'use' | 'age'>;
   /** Most bytes that paths fetched from upstreams may take; null: no limit. */
   borrowed_bytes: Generated<number | null>;
+  /** JSON: list of UpstreamConfig (src/api/source-config.ts). */
+  upstreams: Generated<string>;
+  /** JSON: LocalStoreConfig; null: this machine's store is not served. */
+  local_store: Generated<string | null>;
   /** Most bytes of NARs; null: no limit. */
   quota_bytes: Generated<number | null>;
   /** Counts what took published paths back: rendered narinfos of an older epoch are not served. */

@@ -8,6 +8,7 @@ import { trustMigration } from './migrations/0003-trust.ts';
 import { garbageMigration } from './migrations/0004-garbage.ts';
 import { journalMigration } from './migrations/0005-journal.ts';
 import { uploadsMigration } from './migrations/0006-uploads.ts';
+import { sourcesMigration } from './migrations/0007-sources.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -17,6 +18,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0004-garbage': garbageMigration,
   '0005-journal': journalMigration,
   '0006-uploads': uploadsMigration,
+  '0007-sources': sourcesMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

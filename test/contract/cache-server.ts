@@ -11,6 +11,8 @@ import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-regi
 import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
 import { sweep } from '../../src/cache/sweep.ts';
 import { createCacheHandler } from '../../src/http/cache-handler.ts';
+import { readNarNode } from '../../src/effects/nar-files.ts';
+import { readSecretReference } from '../../src/effects/secret-reference.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { lockDirectory } from '../../src/storage/directory-lock.ts';
 import { openTestStorage, type TestStorage } from './cache-storage.ts';
@@ -30,6 +32,8 @@ export interface CacheServer extends AsyncDisposable {
   readonly requests: LoggedRequest[];
   /** What the server could not tell its clients. Closing throws unless a test has taken these out. */
   readonly failures: unknown[];
+  /** What was found wrong with upstreams and the local store. */
+  readonly problems: unknown[];
 }
 
 export interface CacheServerOptions {
@@ -41,6 +45,8 @@ export interface CacheServerOptions {
   readonly storage?: TestStorage;
   /** Other servers use the same storage. */
   readonly shared?: boolean;
+  /** Most time that upstreams may take to answer; by default so long that a busy machine does not matter. */
+  readonly lookupMs?: number;
 }
 
 /** A server over `data` with the caches `main` (public) and `secret` (private), started as a real one would be. */
@@ -50,7 +56,19 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
   const { database, blobs } = options.storage ?? (await openTestStorage(data));
   await sweep(database, blobs, { shared: options.shared === true });
   const tokens = openTokenRegistry(database);
-  const cache = openBinaryCache({ database, blobs, keysDirectory: join(data, 'keys') });
+  const problems: unknown[] = [];
+  const cache = openBinaryCache({
+    database,
+    blobs,
+    keysDirectory: join(data, 'keys'),
+    sources: {
+      spoolDirectory: join(data, 'spool'),
+      readTree: readNarNode,
+      readSecret: readSecretReference,
+      lookupMs: options.lookupMs ?? 30_000,
+      onProblem: (error) => problems.push(error),
+    },
+  });
   await createCaches(cache);
   const requests: LoggedRequest[] = [];
   const failures: unknown[] = [];
@@ -79,6 +97,7 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
     tokens,
     requests,
     failures,
+    problems,
     [Symbol.asyncDispose]: async () => {
       server.closeAllConnections();
       await new Promise((resolve) => server.close(resolve));

@@ -25,6 +25,7 @@ import type { WorldHost } from './lab/world-host.ts';
 const SERVER_PORT = 7480;
 const SERVER = `http://${CONTROLLER_ADDRESS}:${SERVER_PORT}`;
 const TOKEN_FILE = '/var/lib/agent.token';
+const TESTING_BRANCH = 'release-testing-pi1';
 const STATE_FILE = '/var/lib/slipway/agent/state.json';
 
 export interface AgentSceneOptions {
@@ -39,6 +40,8 @@ export interface ReleaseOptions {
   readonly parent?: string | undefined;
   readonly key?: SecretKey;
   readonly host?: Partial<ManifestHost>;
+  /** On the testing branch of pi1, on top of the last release; the main branch stays. */
+  readonly testing?: boolean;
   /** Tree of the release commit. Default: one file that names the serial. */
   readonly tree?: string;
 }
@@ -160,17 +163,26 @@ export class AgentScene implements AsyncDisposable {
     const parents = parent === undefined ? [] : [parent];
     const at = new Date();
     const commit = await commitTree(repository, { tree, parents, message: `Release ${serial}`, at });
-    const file = formatManifest(this.#manifest({ serial, commit, tree, toplevel }, options.host));
+    const branch = options.testing === true ? TESTING_BRANCH : 'release';
+    const manifest = this.#manifest({ serial, commit, tree, toplevel }, options.host);
+    const file = formatManifest({ ...manifest, branch });
     const signature = Buffer.from(`${signText(options.key ?? this.key, signedManifestBytes(file))}\n`);
     const beside = await writeFlatTree(repository, { 'manifest.json': file, 'manifest.json.sig': signature });
-    const before = this.#manifestTip === undefined ? [] : [this.#manifestTip];
+    const before = this.#manifestTip === undefined || options.testing === true ? [] : [this.#manifestTip];
     const tip = await commitTree(repository, { tree: beside, parents: before, message: 'Manifest', at });
-    await setRef(repository, 'refs/heads/release-manifest', tip);
-    await setRef(repository, 'refs/heads/release', commit);
+    await setRef(repository, `refs/heads/${branch}-manifest`, tip);
+    await setRef(repository, `refs/heads/${branch}`, commit);
+    if (options.testing === true) return commit;
     this.#manifestTip = tip;
     this.#serial = serial;
     this.#last = commit;
     return commit;
+  }
+
+  async dropTesting(): Promise<void> {
+    const refs = [TESTING_BRANCH, `${TESTING_BRANCH}-manifest`].map((name) => `refs/heads/${name}`);
+    for (const ref of refs)
+      await this.world.runText(['git', '-C', this.fleet.remote.path, 'update-ref', '-d', ref]);
   }
 
   async state(): Promise<SeenState | undefined> {
@@ -309,6 +321,10 @@ function configOf(releaseKey: string, options: AgentSceneOptions): string {
 releaseKeys = ["${releaseKey}"]
 [[remotes]]
 url = "http://forge.lab:3000/fleet.git"
+poll = 1
+[[remotes]]
+url = "http://forge.lab:3000/fleet.git"
+branch = "${TESTING_BRANCH}"
 poll = 1
 [controller]
 url = "${options.controller === 'present' ? SERVER : `http://${CONTROLLER_ADDRESS}:9`}"

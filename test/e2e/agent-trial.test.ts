@@ -22,10 +22,17 @@ test('the agent takes a release without evaluating, proves it and makes it perma
   const systems = await scene.host.systems();
   assert.deepEqual([systems.current, systems.profile, systems.bootDefault], [good, good, good]);
   assert.equal((await scene.fleet.hello('pi1')).version, '1.1.0');
+  const service = await scene.host.shell(
+    'systemctl show slipway-agent -p Type -p StatusText -p WatchdogTimestamp',
+  );
+  assert.match(service, /Type=notify/);
+  assert.match(service, /StatusText=\S/);
+  assert.match(service, /WatchdogTimestamp=\S/);
   const status = JSON.parse((await scene.agent('status', '--json')).stdout) as {
     report: Record<string, unknown>;
   };
   assert.deepEqual([status.report['sync'], status.report['serial']], ['synced', 1]);
+  assert.equal(status.report['bootDefault'], good);
   const known = await scene.untilReported((host) => host['current'] === good);
   assert.deepEqual([known['sync'], known['release']], ['synced', commit]);
 });
@@ -35,6 +42,21 @@ test('a release that changes nothing for this host is applied without a trial', 
   const state = await scene.untilApplied(commit);
   assert.equal(state.lastResult?.toplevel, good);
   assert.equal((await scene.host.systems()).current, good);
+});
+
+test('a testing branch is followed while it stands on the release, and left when it is gone or overtaken', async () => {
+  const tried = await scene.build({ version: '1.1.1' });
+  const first = await scene.release(tried, { testing: true });
+  await scene.untilApplied(first);
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.1.1');
+  await scene.dropTesting();
+  await scene.untilApplied(scene.lastRelease);
+  assert.equal((await scene.host.systems()).bootDefault, good);
+  const again = await scene.release(tried, { testing: true });
+  await scene.untilApplied(again);
+  await scene.untilApplied(await scene.release(good));
+  assert.equal((await scene.fleet.hello('pi1')).version, '1.1.0');
+  await scene.dropTesting();
 });
 
 test('a release that takes the host off the network rolls back by itself and is quarantined', async () => {

@@ -71,7 +71,9 @@ X-RestartIfChanged=false
 After=network-link.service
 
 [Service]
-Type=exec
+Type=notify
+NotifyAccess=main
+WatchdogSec=60
 Environment=PATH=/usr/local/bin:/usr/bin:/usr/sbin:/bin:/sbin:/run/current-system/sw/bin
 Environment=HOME=/root
 ExecStart=/opt/slipway/bin/slipway agent run --config /etc/slipway/agent.toml

@@ -43,12 +43,17 @@ install_boot_loader() {
     echo "Failed to install bootloader" >&2
     return 1
   fi
-  mkdir -p /boot/loader
+  mkdir -p /boot/loader/entries
   for generation in /nix/var/nix/profiles/system-*-link; do
     [ "$(readlink "$generation")" = @out@ ] || continue
     printf '%s\n' @out@ >/boot/loader/default.new
     sync /boot/loader/default.new
     mv -f /boot/loader/default.new /boot/loader/default
+    entry=${generation##*/}
+    entry=${entry#system-} entry=nixos-generation-${entry%-link}.conf
+    printf 'title NixOS\noptions init=%s/init\n' @out@ >"/boot/loader/entries/$entry"
+    printf 'timeout 5\ndefault %s\n' "$entry" >/boot/loader/loader.conf.new
+    mv -f /boot/loader/loader.conf.new /boot/loader/loader.conf
     sync /boot/loader
     return 0
   done

@@ -6,7 +6,7 @@ target=$1
 here=$(dirname "$(readlink -f "$0")")
 
 packages=systemd,systemd-sysv,dbus,openssh-server,nix-bin,iproute2,procps,ca-certificates,busybox-static,git,curl,age
-packages=$packages,sudo,nftables,iputils-ping,zstd,xz-utils,util-linux
+packages=$packages,sudo,opendoas,nftables,iputils-ping,zstd,xz-utils,util-linux
 
 mmdebstrap --quiet --variant=minbase --include="$packages" \
   --aptopt='APT::Install-Recommends "false"' \
