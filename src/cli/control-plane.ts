@@ -14,6 +14,8 @@ import { openPageAssets } from '../http/page-assets.ts';
 import { RequestMetrics } from '../http/request-metrics.ts';
 import { openServer } from '../http/server.ts';
 import { ViewAccess } from '../http/view-access.ts';
+import type { BlobStore } from '../storage/blob-store.ts';
+import type { Database } from '../storage/database.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { collectBeside } from './collect-beside.ts';
@@ -49,13 +51,8 @@ export async function openControlPlane(
   const paths = await openDataDirectory(config.data);
   opening.use(lockDirectory(paths.root));
   await rememberStorage(paths, config);
-  const database = opening.use(await openServerDatabase(paths, config));
+  const { database, blobs } = await openStorage(opening, paths, config, onError);
   const tokens = opening.use(openTokenRegistry(database));
-  const blobs = opening.use(await openServerBlobs(paths, config));
-  await sweepServerStorage(paths, config, { database, blobs });
-  opening.use(
-    startStorageCare({ database, blobs, onError, scrubBytesPerSecond: config.scrubBytesPerSecond }),
-  );
   const cache = opening.use(openServerCache(paths, { database, blobs, onError }));
   const keys = await ensureServerKeys(paths.keys, tokens);
   const caches = await ensureCaches(cache, config);
@@ -77,11 +74,12 @@ export async function openControlPlane(
     readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
     onError,
   });
+  const { publicUrl } = config;
   const cacheHandler = createCacheHandler({
     cache,
     tokens: callers,
     onError,
-    ...(config.publicUrl !== undefined && { publicUrl: config.publicUrl }),
+    ...(publicUrl !== undefined && { publicUrl }),
   });
   const server = await openServer({ listen, app, cache: requests.metered(cacheHandler), onError });
   const flushUses = async (): Promise<void> => await cache.flushUses();
@@ -92,7 +90,7 @@ export async function openControlPlane(
     keys,
     fleet,
     urls: server.urls,
-    publicUrl: config.publicUrl ?? server.urls.find((url) => url.startsWith('http')) ?? server.urls[0] ?? '',
+    publicUrl: publicUrl ?? server.urls.find((url) => url.startsWith('http')) ?? server.urls[0] ?? '',
     caches,
     [Symbol.asyncDispose]: async () => {
       closing.abort(); // the live views end first: the server waits for requests that are under way
@@ -101,6 +99,21 @@ export async function openControlPlane(
       await open.disposeAsync();
     },
   };
+}
+
+/** Database and blobs, swept and looked after. */
+async function openStorage(
+  opening: AsyncDisposableStack,
+  paths: DataPaths,
+  config: ServerConfig,
+  onError: (error: unknown) => void,
+): Promise<{ readonly database: Database; readonly blobs: BlobStore }> {
+  const database = opening.use(await openServerDatabase(paths, config));
+  const blobs = opening.use(await openServerBlobs(paths, config));
+  await sweepServerStorage(paths, config, { database, blobs });
+  const { scrubBytesPerSecond } = config;
+  opening.use(startStorageCare({ database, blobs, scrubBytesPerSecond, onError }));
+  return { database, blobs };
 }
 
 async function openDataDirectory(directory: string): Promise<DataPaths> {
