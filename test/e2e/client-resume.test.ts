@@ -9,6 +9,8 @@ import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { pushClosure, type PushOptions } from '../../src/client/push-closure.ts';
 import type { PushProgress } from '../../src/client/push-tally.ts';
+import { readNarNode } from '../../src/effects/nar-files.ts';
+import { readSecretReference } from '../../src/effects/secret-reference.ts';
 import { parseStorePath, type StorePath } from '../../src/nix/store-path.ts';
 import { sleep } from '../../src/util/deadline.ts';
 import { openFaultProxy } from '../contract/fault-proxy.ts';
@@ -128,7 +130,17 @@ async function openSecondDoor(): Promise<{ url: string } & AsyncDisposable> {
   const { openTestStorage } = await import('../contract/cache-storage.ts');
   const { createServer } = await import('node:http');
   const { database, blobs } = await openTestStorage(server.data);
-  const cache = openBinaryCache({ database, blobs, keysDirectory: path.join(server.data, 'keys') });
+  const cache = openBinaryCache({
+    database,
+    blobs,
+    keysDirectory: path.join(server.data, 'keys'),
+    sources: {
+      spoolDirectory: path.join(folder.path, 'spool'),
+      readTree: readNarNode,
+      readSecret: readSecretReference,
+      onProblem: (error) => void server.failures.push(error),
+    },
+  });
   const handler = createCacheHandler({
     cache,
     tokens: server.tokens,
