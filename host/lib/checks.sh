@@ -52,7 +52,7 @@ failing_checks() {
 # take_baseline: what was broken before us, and what the world looked like. Durable before anything is activated.
 take_baseline() {
   mkdir -p "$DIR/baseline"
-  units_in failed,auto-restart >"$DIR/baseline/troubled-units"
+  troubled_units | sed 's/^[a-z]* //' | sort -u >"$DIR/baseline/troubled-units"
   failing_checks >"$DIR/baseline/failing"
   while read -r kind rest; do
     is_new_check "$kind" "$rest" || printf '%s %s\n' "$kind" "$rest"
@@ -78,9 +78,13 @@ is_new_check() {
 # keep restarting) and EXCUSED (checks that do not hold but need not). The new system is excused for old failures of
 # old checks only; the old system, after a rollback, for all that failed on it before.
 look() {
+  local troubled
   failing_checks >"$DIR/.failing"
-  units_in failed >"$DIR/.failed-units"
-  units_in auto-restart >"$DIR/.restarting-units"
+  troubled=$(troubled_units)
+  FAILED_UNITS='' BROKEN='' EXCUSED=''
+  [ -n "$troubled" ] || [ -s "$DIR/.failing" ] || return 0
+  printf '%s\n' "$troubled" | sed -n 's/^failed //p' | sort -u >"$DIR/.failed-units"
+  printf '%s\n' "$troubled" | sed -n 's/^restarting //p' | sort -u >"$DIR/.restarting-units"
   FAILED_UNITS=$(comm -23 "$DIR/.failed-units" "$DIR/baseline/troubled-units")
   BROKEN=$(
     comm -23 "$DIR/.failing" "$DIR/baseline/$1"

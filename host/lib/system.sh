@@ -32,12 +32,13 @@ boot_id() {
   cat /proc/sys/kernel/random/boot_id
 }
 
-# units_in STATE: names of units in that state (failed, auto-restart, …), sorted; our own do not count.
-units_in() {
-  systemctl list-units --all --state="$1" --plain --no-legend --no-pager 2>/dev/null |
-    while read -r unit _; do
-      case $unit in slipway-*-??????????????????????????*) ;; *) echo "$unit" ;; esac
-    done | sort -u
+# troubled_units: `failed UNIT` or `restarting UNIT` a line; our own do not count. One question to systemd.
+troubled_units() {
+  systemctl list-units --all --state=failed,auto-restart --plain --no-legend --no-pager 2>/dev/null |
+    while read -r unit _ active _; do
+      case $unit in slipway-*-??????????????????????????*) continue ;; esac
+      if [ "$active" = failed ]; then echo "failed $unit"; else echo "restarting $unit"; fi
+    done
 }
 
 # is_gone UNIT…: systemd itself says that none of them runs or starts. No answer (it reloads, or the machine is busy) is

@@ -26,6 +26,9 @@ export interface WorldOptions {
 /** Address of the controller side, of the git forge and of whatever is started with `run` and `start`. */
 export const CONTROLLER_ADDRESS = '10.77.0.1';
 const START_TIMEOUT_MS = 90_000;
+/** A bench has fifty, on two busy cores. */
+const START_TIMEOUT_PER_HOST_MS = 2_000;
+const END_TIMEOUT_MS = 120_000;
 const REPOSITORY = dirname(dirname(dirname(import.meta.dirname)));
 
 /** Boots a world and waits until every host has settled and the forge answers. Needs root. */
@@ -38,7 +41,8 @@ export async function openWorld(options: WorldOptions = {}): Promise<World> {
   const top = startNamespaces(folder, base, addresses);
   const world = new World(folder, top);
   try {
-    await within(START_TIMEOUT_MS, 'Starting the test world', async (limit) => {
+    const longest = START_TIMEOUT_MS + START_TIMEOUT_PER_HOST_MS * names.length;
+    await within(longest, 'Starting the test world', async (limit) => {
       const signal = options.signal ? AbortSignal.any([limit, options.signal]) : limit;
       await world.settle(addresses, signal);
     });
@@ -138,7 +142,7 @@ export class World implements AsyncDisposable {
     this.#top.ref();
     this.#top.stdin?.end();
     if (this.#top.exitCode === null && this.#top.signalCode === null) {
-      await once(this.#top, 'exit', { signal: deadline(30_000) });
+      await once(this.#top, 'exit', { signal: deadline(END_TIMEOUT_MS) });
     }
   }
 
