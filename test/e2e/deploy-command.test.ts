@@ -117,6 +117,37 @@ describe('slipway deploy', () => {
     assert.ok(profile === bootDefault && profile !== before);
   });
 
+  test('takes back what was done when a later host fails, if that is asked for', async () => {
+    const before = (await fleet.hello('web1')).version;
+    for (const host of ['pi1', 'web1']) await writeFile(join(folder, `hosts/${host}/version`), '7.0.0\n');
+    await writeFile(join(folder, 'hosts/pi1/break'), 'hello-start\nhello\nunit\n');
+    const to = ['deploy', 'pi1', 'web1', '--canary', 'web1', '--json'];
+    const result = await slipway(...to, '--on-failure', 'rollback');
+    await writeFile(join(folder, 'hosts/pi1/break'), '');
+    const report = JSON.parse(result.stdout.toString()) as Report;
+    const ends = report.hosts.map(({ host, outcome }) => `${host} ${outcome}`);
+    assert.deepEqual(ends, ['web1 taken-back', 'pi1 rolled-back'], result.stdout.toString());
+    assert.equal(result.code, 10);
+    assert.equal((await fleet.hello('web1')).version, before);
+  });
+
+  test('leaves out, defers or fails for a host that is off, as it is told', async () => {
+    await world.host('pi1').cutNetwork();
+    const to = ['deploy', 'pi1', 'web1', '--json'];
+    const skipped = await slipway(...to, '--offline', 'skip');
+    assert.equal(skipped.code, 0, skipped.stdout.toString() + skipped.stderr);
+    const ends = (JSON.parse(skipped.stdout.toString()) as Report).hosts;
+    assert.deepEqual(
+      ends.map(({ host, outcome }) => `${host} ${outcome}`),
+      ['pi1 skipped', 'web1 committed'],
+    );
+    assert.equal((await slipway(...to, '--offline', 'defer')).code, 75);
+    const failed = await slipway(...to);
+    assert.equal(failed.code, 14);
+    assert.match(failed.stdout.toString(), /"host_unreachable"[^]*ssh root@/);
+    await world.host('pi1').restoreNetwork();
+  });
+
   test('names what is wrong with its arguments or the flake', async () => {
     const unknown = await slipway('deploy', 'web2');
     assert.equal(unknown.code, 3);

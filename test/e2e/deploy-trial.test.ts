@@ -99,9 +99,17 @@ describe('deployToHost()', { concurrency: 3 }, () => {
         files: { 'slipway/secrets': '/etc/hostname\n' },
       }),
     };
+    const words: Record<string, RegExp> = {
+      'reboot-required': /init interface differs/,
+      'wrong-host': new RegExp(`for host somebody-else, this machine is ${host.name}`),
+      'wrong-architecture': /for riscv64-linux, the host is x86_64/,
+      'switch-inhibited': /a pre-switch check failed/,
+      'secrets-unreadable': /cannot decrypt \/etc\/hostname/,
+    };
     for (const [reason, toplevel] of Object.entries(systems)) {
       const outcome = await scene.deploy(host, toplevel);
       assert.deepEqual([outcome.kind, outcome.reason], ['refused', reason], JSON.stringify(outcome));
+      assert.match(outcome.message ?? '', words[reason] ?? /^$/);
       assert.equal(outcome.code, 'deploy_refused');
     }
     await scene.assertRuns(host, old);
