@@ -2,11 +2,16 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-s3 test-faults test-crash setup
+.PHONY: demo test test-s3 test-faults test-boot test-crash setup
 
 demo:
 	@scripts/setup.sh demo
 	@$(NODE) scripts/demo.ts $(ARGS)
+
+# Boot trials on emulated machines with OVMF and systemd-boot; a few minutes. Installs QEMU and a kernel when missing.
+test-boot:
+	@scripts/setup.sh boot
+	@$(NODE) test/e2e/boot-suite-main.ts $(ARGS)
 
 test-faults: setup
 	@$(NODE) test/e2e/fault-suite-main.ts $(ARGS)

@@ -10,6 +10,7 @@
 #   reject DIR [WHY [DETAIL]]   give the trial up: it rolls back (before ACTIVATING: it is refused)
 #   status DIR [--follow] the state, one JSON line; --follow prints `state {json}`, `log text`, `hook {json}`, then `end`
 #   deadman DIR           resolve a deploy whose runner died or hangs; only systemd calls it
+#   overdue DIR           the same for a boot trial after its reboot; only systemd calls it
 #   recover               at boot or agent start: resolve whatever was interrupted, and wait for it
 #   check DIR             whether this host can decrypt what the new system needs
 #   list                  the states of all deploys on record
@@ -26,6 +27,8 @@ here=${0%/*}
 . "$here/lib/trial.sh"
 . "$here/lib/rollback.sh"
 . "$here/lib/recover.sh"
+. "$here/lib/boot-loader.sh"
+. "$here/lib/boot-trial.sh"
 
 KEEP_DEPLOYS=30
 
@@ -43,7 +46,7 @@ main() {
   recover) recover </dev/null ;;
   switch) run_switch "$@" ;;
   hook) run_hook "$@" ;;
-  start | run | confirm | reject | status | deadman | check)
+  start | run | confirm | reject | status | deadman | overdue | check)
     load "$folder" || die "No deploy in ${folder:-(no folder given)}."
     shift
     use_path
@@ -113,6 +116,7 @@ find_profile_refusal() {
 launch() {
   local longest
   longest=$((LOCK_TIMEOUT * 3 + ACTIVATION_TIMEOUT + HEALTH_TIMEOUT * 2 + CONFIRM_TIMEOUT))
+  [ "$OPERATION" != boot-trial ] || longest=$((longest + BOOT_TIMEOUT))
   longest=$((longest + COMMIT_TIMEOUT * 2 + ROLLBACK_TIMEOUT * 2 + HOOK_TIMEOUT + 60))
   in_unit "slipway-deadman-$ID" activate.log --on-active="${longest}s" --timer-property=AccuracySec=1s \
     -- /bin/sh "$DIR/activate.sh" deadman "$DIR" >>"$DIR/activate.log" 2>&1 &&

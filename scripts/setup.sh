@@ -1,7 +1,7 @@
 #!/bin/sh
 # Makes a fresh Debian machine ready for `make demo` and `make test`; does nothing, quickly, when it is already.
 # Needs git, make, Node 20 or newer and npm. As root it installs Debian's packages; otherwise it says which.
-# Usage: setup.sh [demo]. With `demo` it leaves out what only the tests need.
+# Usage: setup.sh [demo | boot]. With `demo` it leaves out what only the tests need; `boot` adds what `make test-boot` does.
 set -eu
 purpose=${1:-test}
 cd "$(dirname "$(dirname "$(readlink -f "$0")")")"
@@ -54,10 +54,21 @@ PROGRAMS
   [ "$purpose" = demo ] || have chromium || echo chromium
   [ "$purpose" = demo ] || have shellcheck || echo shellcheck
   [ "$purpose" = demo ] || have gpg || echo gnupg
+  [ "$purpose" != boot ] || missing_boot_packages
   # Debian keeps the server's programs out of PATH.
   [ "$purpose" = demo ] || ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || echo postgresql
   # The example fleet builds with busybox alone: it must not need shared libraries.
   if have busybox && have dpkg && ! dpkg -s busybox-static >/dev/null 2>&1; then echo busybox-static; fi
+}
+
+missing_boot_packages() {
+  have qemu-system-x86_64 || echo qemu-system-x86
+  [ -e /usr/share/OVMF/OVMF_CODE_4M.fd ] || echo ovmf
+  [ -e /usr/lib/systemd/boot/efi/systemd-bootx64.efi ] || echo systemd-boot-efi
+  have mcopy || echo mtools
+  have mkfs.vfat || echo dosfstools
+  have mkfs.ext4 || echo e2fsprogs
+  have cpio || echo cpio
 }
 
 install_debian_packages() {

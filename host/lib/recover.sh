@@ -77,6 +77,7 @@ is_waiting() {
 # is_orphan: not final, and nobody works on it.
 is_orphan() {
   if [ -z "$PHASE" ] || is_final || is_waiting; then return 1; fi
+  [ "$OPERATION" != boot-trial ] || is_gone "$BOOT_DEADMAN.service" || return 1
   is_gone "slipway-activate-$ID.service" "slipway-deadman-$ID.service" "slipway-recover-$ID.service"
 }
 

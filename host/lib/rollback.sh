@@ -7,11 +7,13 @@ roll_back() {
   is_own_fault "$1" && quarantine_set "$TOPLEVEL" "$1"
   systemctl stop "slipway-switch-$ID-*.service" 2>/dev/null
   if [ "$1" = conflict ] && [ "$(active)" != "$TOPLEVEL" ]; then
+    [ "$OPERATION" != boot-trial ] || unstage
     # Somebody else's system runs now: theirs to keep, ours is gone.
     judge_health failing
     set_phase ROLLED_BACK
     return
   fi
+  [ "$OPERATION" != boot-trial ] || { fall_back; return; }
   if [ "$OPERATION" = boot ]; then # nothing was activated, so nothing is to be activated again
     judge_health failing
     set_phase "${AFTER_ROLLBACK:-ROLLED_BACK}"
@@ -32,7 +34,7 @@ roll_back() {
 # partition or an operator's no say nothing about the toplevel; an agent that finds itself cut off does.
 is_own_fault() {
   case $1 in
-  activation-failed | activation-timeout | health-failed | rebooted-in-trial | probes-failed) return 0 ;;
+  activation-failed | activation-timeout | health-failed | rebooted-in-trial | fell-back | boot-timeout | probes-failed) return 0 ;;
   confirm-timeout) [ "$ORIGIN" = pull ] ;;
   *) return 1 ;;
   esac
@@ -82,16 +84,19 @@ revert_profile() {
 #   COMMITTING, new one runs   it was proven and confirmed: finish it   -> COMMITTED
 #   COMMITTING, old one runs   profile and boot default may disagree: both back to old -> ROLLED_BACK
 #   else                       activate the old system                  -> ROLLED_BACK | ROLLBACK_FAILED
+#   a boot trial               see resolve_boot
 resolve() {
-  log "resolving a deploy that was interrupted in $PHASE"
+  [ "$OPERATION-$PHASE" = boot-trial-REBOOTING ] || log "resolving a deploy that was interrupted in $PHASE"
   systemctl stop "slipway-switch-$ID-*.service" "slipway-hook-$ID-*.service" 2>/dev/null
-  case $PHASE in
-  PREPARED | ARMED) set_phase REFUSED interrupted 'The runner died before anything changed.' ;;
-  COMMITTING) resolve_commit ;;
+  case $OPERATION-$PHASE in
+  *-PREPARED | *-ARMED) set_phase REFUSED interrupted 'The runner died before anything changed.' ;;
+  boot-trial-*) resolve_boot ;;
+  *-COMMITTING) resolve_commit ;;
   *) resolve_trial ;;
   esac
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
   rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
+  [ "$OPERATION" != boot-trial ] || clear_boot_trial
   ! is_final || after_hooks
 }
 

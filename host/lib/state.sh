@@ -44,7 +44,7 @@ load() {
   ORIGIN='' TOPLEVEL='' TOKEN_HASH='' TARGET_GENERATION=0 HOST_NAME='' RELEASE='' HOOK_TIMEOUT=0
   OPERATION=trial AUTO_ROLLBACK=yes ASKED_PROFILE='' RUN_AS=root
   LOCK_TIMEOUT=120 ACTIVATION_TIMEOUT=240 HEALTH_TIMEOUT=120 HEALTH_STABLE=5
-  CONFIRM_TIMEOUT=30 COMMIT_TIMEOUT=120 ROLLBACK_TIMEOUT=240
+  CONFIRM_TIMEOUT=30 COMMIT_TIMEOUT=120 ROLLBACK_TIMEOUT=240 BOOT_TIMEOUT=600
   [ -r "$DIR/intent.json" ] || return 1
   json_fields "$DIR/intent.json" intent_field
   [ -n "$TOPLEVEL" ] || return 1
@@ -77,6 +77,7 @@ intent_field() {
   confirmTimeout) CONFIRM_TIMEOUT=$(number "$2" 30) ;;
   commitTimeout) COMMIT_TIMEOUT=$(number "$2" 120) ;;
   rollbackTimeout) ROLLBACK_TIMEOUT=$(number "$2" 240) ;;
+  bootTimeout) BOOT_TIMEOUT=$(number "$2" 600) ;;
   esac
 }
 

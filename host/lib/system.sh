@@ -72,15 +72,30 @@ runs_here() {
   esac
 }
 
-# needs_reboot NEW: a part that only a boot can change differs from what was booted.
-needs_reboot() {
-  local part booted
+# reboot_parts NEW: comma-separated, the parts that only a boot can change and that differ from what was booted.
+reboot_parts() {
+  local part booted parts=''
   booted=$(target /run/booted-system)
-  [ -n "$booted" ] || return 1
+  [ -n "$booted" ] || return 0
   for part in kernel initrd kernel-modules kernel-params; do
-    same_part "$(target "$booted/$part")" "$(target "$1/$part")" || return 0
+    same_part "$(target "$booted/$part")" "$(target "$1/$part")" || parts=$parts${parts:+,}$part
   done
-  return 1
+  printf '%s' "$parts"
+}
+
+needs_reboot() {
+  [ -n "$(reboot_parts "$1")" ]
+}
+
+# live_forbidden NEW: why the running system cannot be switched to it, as NixOS itself sees it; empty when it can.
+live_forbidden() {
+  local said running=/run/current-system
+  if [ "$(first_line "$running/init-interface-version")" != "$(first_line "$1/init-interface-version")" ]; then
+    printf 'the init interface differs'
+  elif [ -e "$1/switch-inhibitors" ] || [ -e "$running/switch-inhibitors" ]; then
+    cmp -s "$running/switch-inhibitors" "$1/switch-inhibitors" ||
+      said=$(timeout 30 "$1/bin/switch-to-configuration" check 2>&1 </dev/null) || plain "$said"
+  fi
 }
 
 # same_part A B: the same store path, or the same content where a toplevel holds the part itself.
@@ -111,6 +126,9 @@ print_facts() {
   echo "generation=$(profile_generation)"
   echo "storeFreeKb=$(free_kb /nix/store)"
   echo "bootFreeKb=$(free_kb /boot)"
+  find_protection
+  echo "bootProtection=$PROTECTION"
+  echo "noBootProtection=$WHY"
   mkdir -p "$RUN_ROOT"
   if flock -n "$RUN_ROOT/lock" true; then echo "lock="; else echo "lock=$(lock_holder)"; fi
   [ -n "${1:-}" ] || return 0
@@ -119,9 +137,16 @@ print_facts() {
 
 # print_toplevel_facts TOPLEVEL [PROFILE USER]
 print_toplevel_facts() {
-  echo "valid=$(nix-store --check-validity "$1" 2>/dev/null && echo yes || echo no)"
+  local valid=no
+  ! nix-store --check-validity "$1" 2>/dev/null || valid=yes
+  echo "valid=$valid"
   echo "quarantined=$(quarantine_reason "$1")"
-  [ -n "${2:-}" ] || return 0
+  if [ -z "${2:-}" ]; then
+    [ $valid = yes ] || return 0
+    echo "rebootFor=$(reboot_parts "$1")"
+    echo "liveForbidden=$(live_forbidden "$1")"
+    return
+  fi
   ASKED_PROFILE=$2 RUN_AS=${3:-root}
   use_profile
   echo "profile=$(target "$PROFILE")"

@@ -18,6 +18,7 @@ run_trial() {
   [ "$OPERATION" != boot ] || stage_boot
   deadman_is_armed || refuse not-armed 'The dead-man timer could not be set.'
   set_phase ARMED || refuse disk-full "The state in $STATE_ROOT cannot be written."
+  [ "$OPERATION" != boot-trial ] || run_boot_trial
   activate
   set_phase TRIAL
   await_health || give_up health-failed "$(describe_health)"
@@ -53,6 +54,7 @@ refuse_wait() {
 finish() {
   systemctl stop "slipway-deadman-$ID.timer" 2>/dev/null
   rm -f "$GC_ROOTS/pending-$ID" "$GC_ROOTS/previous-$ID" "$DIR/.ballast"
+  [ "$OPERATION" != boot-trial ] || clear_boot_trial
   load_state
   is_final || exit 1 # a final state that could not be written is for the dead-man to repeat
   after_hooks
@@ -81,7 +83,7 @@ guard() {
   [ "$KIND" = system ] || return 0
   [ -n "$PREVIOUS" ] || refuse no-previous-system 'Nothing is at /run/current-system, so there is nothing to go back to.'
   said=$(check_secrets 2>&1) || refuse secrets-unreadable "$said"
-  [ "$OPERATION" != boot ] || return 0
+  case $OPERATION in boot | boot-trial) return 0 ;; esac
   [ "$(first_line "$PREVIOUS/init-interface-version")" = "$(first_line "$TOPLEVEL/init-interface-version")" ] ||
     refuse reboot-required 'The init interface differs: this system cannot be switched to while another runs.'
   if [ -e "$TOPLEVEL/switch-inhibitors" ] || [ -e "$PREVIOUS/switch-inhibitors" ]; then
@@ -231,6 +233,7 @@ commit_now() {
     revert_profile
     return 1
   fi
+  [ "$OPERATION" != boot-trial ] || bless "$TOPLEVEL"
   GENERATION=$(profile_generation)
   judge_health excused
   REBOOT=false

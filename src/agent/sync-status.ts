@@ -38,6 +38,7 @@ const BUSY: ReadonlySet<AgentOperation> = new Set([
   'substituting',
   'building',
   'activating',
+  'rebooting',
   'trial',
   'committing',
   'rolling-back',

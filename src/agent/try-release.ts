@@ -5,6 +5,9 @@ import type { AgentOperation } from '../api/agent-report.ts';
 import { isFinal, type DeployPhase, type DeployState } from '../api/deploy-state.ts';
 import { healthConfig } from '../api/fleet-config.ts';
 import { createDeployId } from '../deploy/deploy-id.ts';
+import type { DeployRequest } from '../deploy/deploy-request.ts';
+import { readHostFacts } from '../deploy/host-facts.ts';
+import { DEFAULT_REBOOT, planSwitch } from '../deploy/plan-switch.ts';
 import {
   confirmTrial,
   forgiveToplevel,
@@ -38,20 +41,40 @@ export async function tryRelease(
 ): Promise<void> {
   const { config, host, memory, log } = agent;
   const { release } = candidate;
+  const asked = requestFor(agent, candidate);
+  const request = { ...asked, operation: await chooseWay(agent, asked) };
   await memory.setOperation('activating');
   const now = new Date();
   const baseline = await takeBaseline(agent, candidate, signal);
   const record: TrialRecord = { id: createDeployId(), release, baseline, startedAt: now.toISOString() };
-  const health = candidate.entry.health ?? healthConfig.parse({});
-  const { lock, activation, probe, commit, rollback } = config.timeouts;
-  const timeouts = { lock, activation, confirm: probe + CONFIRM_MARGIN_SECONDS, commit, rollback };
-  const request = { toplevel: release.toplevel, release: release.commit, health, timeouts };
   const facts = { id: record.id, host: config.host, origin: 'pull', token: undefined, now } as const;
   const intent = planIntent(request, facts);
   await memory.update((state) => ({ ...state, trial: record }));
   log.notice(`release ${release.serial}: trying ${release.toplevel} (deploy ${record.id})`);
   await startTrial(host, intent, request);
   await finishTrial(agent, record, signal);
+}
+
+function requestFor({ config }: AgentContext, { entry, release }: Candidate): DeployRequest {
+  const { lock, activation, probe, commit, rollback, boot } = config.timeouts;
+  return {
+    toplevel: release.toplevel,
+    release: release.commit,
+    health: entry.health ?? healthConfig.parse({}),
+    timeouts: { lock, activation, confirm: probe + CONFIRM_MARGIN_SECONDS, commit, rollback, boot },
+    reboot: config.reboot ?? entry.reboot ?? DEFAULT_REBOOT,
+  };
+}
+
+/** Live, or by a boot. What policy or boot loader forbid is asked again later: either may change. */
+async function chooseWay(agent: AgentContext, request: DeployRequest): Promise<'trial' | 'boot-trial'> {
+  const way = planSwitch(request, await readHostFacts(agent.host, request.toplevel));
+  if (way.way === 'refuse')
+    throw new SlipwayError('deploy_refused', way.detail, {
+      next: 'Set reboot = "when-needed" or "later" for this host, or switch it by hand.',
+    });
+  for (const note of way.notes) agent.log.notice(note);
+  return way.way === 'live' ? 'trial' : way.way;
 }
 
 /** Follows a trial to its end and draws the conclusion; also what a restarted agent does first. */
@@ -173,7 +196,8 @@ function probeContext(agent: AgentContext, signal: AbortSignal, end = Infinity):
 }
 
 function operationOf(phase: DeployPhase): AgentOperation {
-  if (phase === 'TRIAL' || phase === 'AWAIT_CONFIRM') return 'trial';
+  if (phase === 'TRIAL' || phase === 'BOOT_TRIAL' || phase === 'AWAIT_CONFIRM') return 'trial';
+  if (phase === 'STAGING' || phase === 'STAGED' || phase === 'REBOOTING') return 'rebooting';
   if (phase === 'COMMITTING') return 'committing';
   if (phase === 'ROLLING_BACK') return 'rolling-back';
   return isFinal(phase) ? 'idle' : 'activating';

@@ -1,7 +1,7 @@
 // The agent's configuration: one TOML file, rendered by the NixOS module (services.slipway.agent.settings).
 // Every secret value is a reference, never the value itself; times are seconds.
 import * as z from 'zod/mini';
-import { hostName } from './fleet-config.ts';
+import { hostName, rebootPolicy } from './fleet-config.ts';
 import { secretReference } from './secret-reference.ts';
 
 const httpUrl = z
@@ -70,11 +70,15 @@ export const agentConfig = z.strictObject({
       probe: seconds(120),
       commit: seconds(120),
       rollback: seconds(240),
+      /** A boot trial's reboot, until the new system has settled. */
+      boot: seconds(600),
     }),
     {},
   ),
   /** Refuse a release older than this, in seconds; 0: any age. */
   maxReleaseAge: z._default(z.int().check(z.minimum(0)), 0),
+  /** The host's own word on reboots, over that of the release. */
+  reboot: z.optional(rebootPolicy),
   /** Go back to the release when somebody switched the host by hand. */
   selfHeal: z._default(z.boolean(), false),
   /** How long a hold of a controller that fell silent stays in force, in seconds. */

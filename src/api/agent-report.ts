@@ -9,6 +9,7 @@ export const agentOperation = z.enum([
   'substituting',
   'building',
   'activating',
+  'rebooting',
   'trial',
   'committing',
   'rolling-back',

@@ -10,6 +10,10 @@ export const deployPhase = z.enum([
   'PREPARED',
   'ARMED',
   'ACTIVATING',
+  'STAGING',
+  'STAGED',
+  'REBOOTING',
+  'BOOT_TRIAL',
   'TRIAL',
   'AWAIT_CONFIRM',
   'COMMITTING',
@@ -52,9 +56,9 @@ export const deployIntent = z.strictObject({
   generation: z._default(z.int().check(z.minimum(0)), 0),
   /**
    * `trial` tries and commits; `test` tries and leaves it running without a commit (KEPT); `boot` commits without a
-   * trial, for the next boot.
+   * trial, for the next boot; `boot-trial` lets the boot loader start it once, and commits it there.
    */
-  operation: z._default(z.enum(['trial', 'test', 'boot']), 'trial'),
+  operation: z._default(z.enum(['trial', 'test', 'boot', 'boot-trial']), 'trial'),
   /** `no`: a system that fails its trial is left running, uncommitted (KEPT); a missing confirmation rolls back anyway. */
   autoRollback: z._default(z.enum(['yes', 'no']), 'yes'),
   /** A profile other than the system's: its link, or a name that the user's rules place. Empty: the system profile. */
@@ -70,6 +74,8 @@ export const deployIntent = z.strictObject({
   rollbackTimeout: seconds,
   /** What all hooks on the host may take together. */
   hookTimeout: z._default(z.int().check(z.minimum(0)), 0),
+  /** How long a boot trial's reboot may take until the new system has settled. */
+  bootTimeout: z._default(seconds, 600),
   createdAt: z.iso.datetime(),
 });
 

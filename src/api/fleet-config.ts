@@ -30,6 +30,12 @@ export const healthConfig = z.strictObject({
   stable: z._default(z.int().check(z.minimum(0), z.maximum(3600)), 5),
 });
 
+/**
+ * What to do with a system that needs a reboot (kernel, initrd, switch inhibitors): try it with one boot; switch live and
+ * leave its kernel to the next boot, whenever that comes; or refuse it.
+ */
+export const rebootPolicy = z.enum(['when-needed', 'later', 'never']);
+
 export const hostConfig = z.strictObject({
   mode: z._default(z.enum(['push', 'pull', 'manual']), 'manual'),
   /** Address for push deploys and inbound probes; default: the host's name. */
@@ -45,6 +51,7 @@ export const hostConfig = z.strictObject({
   publicKey: z.optional(z.union([z.string(), z.array(z.string())])),
   health: z.prefault(healthConfig, {}),
   hooks: z.prefault(hostHooks, {}),
+  reboot: z._default(rebootPolicy, 'when-needed'),
 });
 
 export const fleetConfig = z.strictObject({
@@ -80,6 +87,7 @@ export const fleetConfig = z.strictObject({
 });
 
 export type HealthConfig = z.infer<typeof healthConfig>;
+export type RebootPolicy = z.infer<typeof rebootPolicy>;
 export type HostConfig = z.infer<typeof hostConfig>;
 export type FleetConfig = z.infer<typeof fleetConfig>;
 

@@ -2,7 +2,7 @@
 // It lives in a branch of its own (`<release>-manifest`, file `manifest.json` with `manifest.json.sig`), pushed
 // atomically with the release, because it names store paths that were built from exactly that commit.
 import * as z from 'zod/mini';
-import { healthConfig, hostName } from './fleet-config.ts';
+import { healthConfig, hostName, rebootPolicy } from './fleet-config.ts';
 
 export const gitCommit = z.string().check(z.regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/, 'not a commit id'));
 export const storePathText = z
@@ -20,6 +20,8 @@ export const manifestHost = z.strictObject({
   state: z.enum(['built', 'deferred', 'kept']),
   /** The host's health checks, so that a pull host's trial needs no evaluation; absent: systemd alone is asked. */
   health: z.optional(healthConfig),
+  /** What to do when it needs a reboot; absent: `when-needed`. */
+  reboot: z.optional(rebootPolicy),
 });
 
 export const releaseManifest = z.strictObject({

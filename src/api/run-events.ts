@@ -17,6 +17,7 @@ export const hostPhase = z.enum([
   'preparing',
   'copying',
   'activating',
+  'rebooting',
   'trial',
   'confirming',
   'committing',

@@ -1,5 +1,6 @@
 // What `slipway deploy` has to do on each host: the chosen hosts, their toplevels built or taken, and how to try them.
 import { NO_HOOKS } from '../api/deploy-hooks.ts';
+import { rebootPolicy, type RebootPolicy } from '../api/fleet-config.ts';
 import { storePathText } from '../api/manifest.ts';
 import type { DeployRequest, DeployTimeouts } from '../deploy/deploy-request.ts';
 import { isSystemProfile } from '../deploy/plan-from-deploy-rs.ts';
@@ -71,6 +72,7 @@ function commonRequest(chosen: ChosenHost, options: DeployOptions): Omit<DeployR
     ...(confirmAt !== undefined && { confirmAt }),
     autoRollback: flag(options.autoRollback, '--auto-rollback') ?? true,
     force: options.force === true,
+    reboot: rebootPolicyOf(chosen, options),
     source: copySource(options),
     ...(options.test === true && { operation: 'test' }),
     ...(options.boot === true && { operation: 'boot' }),
@@ -84,6 +86,15 @@ function askedTimeouts(options: DeployOptions): Partial<DeployTimeouts> {
     ...(confirm !== undefined && { confirm }),
     ...(activation !== undefined && { activation }),
   };
+}
+
+function rebootPolicyOf(chosen: ChosenHost, { reboot }: DeployOptions): RebootPolicy {
+  if (reboot === undefined) return chosen.reboot;
+  const parsed = rebootPolicy.safeParse(reboot);
+  if (parsed.success) return parsed.data;
+  throw new SlipwayError('invalid', `"${reboot}" says nothing about a reboot.`, {
+    next: 'Write --reboot when-needed, later or never.',
+  });
 }
 
 async function findToplevels(

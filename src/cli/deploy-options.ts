@@ -18,6 +18,7 @@ export interface DeployOptions extends HostOptions {
   readonly force?: boolean;
   readonly test?: boolean;
   readonly boot?: boolean;
+  readonly reboot?: string;
   readonly confirm: boolean;
   readonly magic: boolean;
   readonly substitute?: boolean;
@@ -62,6 +63,7 @@ function addOneOptions(command: Command): Command {
     .option('--dry-activate', 'copy, then show what would happen to each unit; nothing is activated')
     .option('--test', 'run it until the next boot; nothing becomes permanent')
     .option('--boot', 'make it the boot default without running it now')
+    .option('--reboot <when>', 'for a new kernel and the like: when-needed, later (switch live now) or never')
     .option('--force', 'also a quarantined system, or one made for another host name')
     .option('--no-magic', 'do not ask for the confirmation over a fresh connection')
     .option('--no-confirm', 'the same')

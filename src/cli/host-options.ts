@@ -2,7 +2,7 @@
 // address by hand (`--host root@address`).
 import type { Command } from 'commander';
 import { type Hooks, NO_HOOKS } from '../api/deploy-hooks.ts';
-import { type HealthConfig, healthConfig, type HostConfig } from '../api/fleet-config.ts';
+import { type HealthConfig, healthConfig, type HostConfig, type RebootPolicy } from '../api/fleet-config.ts';
 import { openSshHost } from '../effects/ssh-host.ts';
 import type { Host, HostAddress } from '../effects/host.ts';
 import { parseSshTarget, type SshTarget, sshTargetOf } from '../effects/ssh-target.ts';
@@ -10,6 +10,7 @@ import { openNix } from '../effects/nix-cli.ts';
 import { SlipwayError } from '../util/errors.ts';
 import { parseDeployTarget, parseFragment, type DeployTargetName } from '../deploy/parse-deploy-target.ts';
 import { type DeployRsOverrides, isSystemProfile } from '../deploy/plan-from-deploy-rs.ts';
+import { DEFAULT_REBOOT } from '../deploy/plan-switch.ts';
 import { selectMembers } from '../deploy/rollout-plan.ts';
 import type { FleetFacts } from '../pipeline/fleet-facts.ts';
 import { findNearest } from '../util/nearest.ts';
@@ -33,6 +34,7 @@ export interface ChosenHost {
   readonly name: string;
   readonly target: SshTarget;
   readonly health: HealthConfig;
+  readonly reboot: RebootPolicy;
   /** Undefined for `--host`: there is no flake to build from. */
   readonly flake: string | undefined;
   readonly tags: readonly string[];
@@ -111,6 +113,7 @@ function chooseFromFleet({ hosts, config: fleet }: FleetFacts, { flake, wanted, 
     node: name,
     target: sshTargetOf(name, config),
     health: config.health,
+    reboot: config.reboot,
     flake,
     tags: config.tags,
     wave: config.wave,
@@ -175,6 +178,7 @@ function profileHost(flake: string, deployRs: DeployRsJob): ChosenHost {
       ...(sudo !== undefined && { sudo: [...sudo, 'root'] }),
     },
     health: healthConfig.parse({}),
+    reboot: 'later', // deploy-rs never reboots a host
     flake,
     ...NOTHING_SAID,
     deployRs,
@@ -197,7 +201,8 @@ function chooseByAddress(names: readonly string[], address: string, hostKey: str
   const hostKeys = hostKey === undefined ? [] : [hostKey];
   const health = healthConfig.parse({});
   const { name } = target;
-  return { name, node: name, target: { ...target, hostKeys }, health, flake: undefined, ...NOTHING_SAID };
+  const common = { health, reboot: DEFAULT_REBOOT, flake: undefined, ...NOTHING_SAID };
+  return { name, node: name, target: { ...target, hostKeys }, ...common };
 }
 
 /** `.#web1` names the flake and the host at once, as in deploy-rs. */

@@ -24,9 +24,7 @@ export function formatPreflight(
     ...packageLines(preflight.closure.changes),
     `  paths: ${preflight.closure.added} new, ${preflight.closure.removed} no longer used; ${formatBytes(preflight.missingBytes)} to copy`,
     ...unitLines(preflight.units),
-    ...(preflight.rebootFor.length === 0
-      ? []
-      : [style.warn(`  a reboot is needed for: ${preflight.rebootFor.join(', ')}`)]),
+    ...wayLines(preflight).map((line) => style.warn(`  ${line}`)),
     `  free: ${formatBytes(preflight.facts.storeFreeBytes)} in the store, ${formatBytes(preflight.facts.bootFreeBytes)} in /boot`,
     ...plan.notes.map((note) => style.warn(`  ${note}`)),
   ];
@@ -48,4 +46,11 @@ function unitLines(units: UnitDiff | undefined): string[] {
   const lists = Object.entries(units).filter(([, names]: [string, readonly string[]]) => names.length > 0);
   if (lists.length === 0) return ['  units: none is touched'];
   return lists.map(([what, names]: [string, readonly string[]]) => `  ${what}: ${names.join(', ')}`);
+}
+
+function wayLines({ way, facts }: Preflight): string[] {
+  if (way.way === 'refuse') return [`would be refused (${way.reason}): ${way.detail}`];
+  if (way.notes.length === 0 || way.way === 'boot-trial') return [...way.notes];
+  const bare = facts.bootProtection === 'none' ? [`no boot-level protection: ${facts.noBootProtection}`] : [];
+  return [...way.notes, ...bare];
 }

@@ -45,6 +45,7 @@ async function rollback(name: string | undefined, options: RollbackOptions, io: 
     release: `generation ${target.generation}`,
     health: chosen.health,
     hooks: options.hooks ? chosen.hooks : NO_HOOKS,
+    reboot: chosen.reboot,
     force: options.force === true,
     confirm: options.confirm,
   };

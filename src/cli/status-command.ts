@@ -70,6 +70,8 @@ function render(io: CliIo, status: HostStatus): string {
   if (facts.profile !== facts.current)
     lines.push(style.warn(`  the profile, and what boots next, is ${facts.profile || 'not set'}`));
   if (facts.booted !== facts.current) lines.push(style.dim(`  booted ${facts.booted}`));
+  if (facts.bootProtection === 'none')
+    lines.push(style.dim(`  no boot-level protection: ${facts.noBootProtection}`));
   if (last) lines.push(`  last deploy: ${last.phase} ${last.reason} ${last.detail}`.trimEnd());
   for (const entry of quarantine)
     lines.push(style.warn(`  quarantined: ${entry.toplevel} (${entry.reason}, ${entry.at})`));

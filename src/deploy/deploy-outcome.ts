@@ -174,9 +174,15 @@ function nextAfterRefusal(reason: string, host: string): string {
       return `Check slipway.hosts.${host}.targetHost; if the host is to be renamed, use --force.`;
     case 'reboot-required':
     case 'switch-inhibited':
-      return `Make it the boot default by hand (nixos-rebuild boot) and reboot ${host}.`;
+      return `Allow the reboot: slipway deploy ${host} --reboot when-needed, or slipway.hosts.${host}.reboot = "when-needed".`;
     case 'hook-failed':
       return `Nothing was changed. Its output is in the log; to go on without hooks: --no-hooks`;
+    case 'no-boot-protection':
+    case 'no-boot-fallback':
+    case 'no-boot-watch':
+      return `Without protection: --reboot later switches live and leaves the kernel to the next boot; --boot only sets the boot default.`;
+    case 'not-permanent':
+      return `Make what runs there permanent, or reboot ${host}; then deploy again.`;
     case 'secrets-unreadable':
       return 'Re-key the secrets for this host: slipway secrets rekey';
     default:
@@ -188,6 +194,10 @@ const HOST_PHASES = {
   PREPARED: 'preparing',
   ARMED: 'preparing',
   ACTIVATING: 'activating',
+  STAGING: 'preparing',
+  STAGED: 'preparing',
+  REBOOTING: 'rebooting',
+  BOOT_TRIAL: 'trial',
   TRIAL: 'trial',
   AWAIT_CONFIRM: 'confirming',
   COMMITTING: 'committing',

@@ -6,6 +6,9 @@ import { hostPhaseOf } from './deploy-outcome.ts';
 /** The span that each phase of the host belongs to; phases without one are Slipway's own time. */
 const SPANS: Partial<Record<DeployState['phase'], string>> = {
   ACTIVATING: 'activate',
+  STAGING: 'stage',
+  REBOOTING: 'reboot',
+  BOOT_TRIAL: 'health',
   TRIAL: 'health',
   AWAIT_CONFIRM: 'confirm',
   COMMITTING: 'commit',

@@ -1,6 +1,6 @@
 // What is asked of one host: which toplevel, how long each step may take, and what counts as healthy.
 import type { Hooks } from '../api/deploy-hooks.ts';
-import type { HealthConfig } from '../api/fleet-config.ts';
+import type { HealthConfig, RebootPolicy } from '../api/fleet-config.ts';
 import type { HostAddress } from '../effects/host.ts';
 import type { ClosureSource } from '../effects/copy-closure.ts';
 
@@ -12,6 +12,8 @@ export interface DeployTimeouts {
   readonly confirm: number;
   readonly commit: number;
   readonly rollback: number;
+  /** A boot trial's reboot, until the new system has settled. */
+  readonly boot: number;
 }
 
 export const DEFAULT_TIMEOUTS: DeployTimeouts = {
@@ -20,6 +22,7 @@ export const DEFAULT_TIMEOUTS: DeployTimeouts = {
   confirm: 30, // deploy-rs' default
   commit: 120,
   rollback: 240,
+  boot: 600,
 };
 
 export interface ProfileTarget {
@@ -46,8 +49,13 @@ export interface DeployRequest {
   readonly confirmAt?: HostAddress & { readonly only: boolean };
   /** Tries a quarantined toplevel, or one for another host name, all the same. */
   readonly force?: boolean;
-  /** `test` runs it until the next boot, `boot` makes it the boot default without running it. Default `trial`. */
-  readonly operation?: 'trial' | 'test' | 'boot';
+  /**
+   * `test` runs it until the next boot, `boot` makes it the boot default without running it. Default `trial`, which
+   * becomes a `boot-trial` where the system needs a reboot.
+   */
+  readonly operation?: 'trial' | 'test' | 'boot' | 'boot-trial';
+  /** Whether the host may be rebooted for a system that needs it. Default `when-needed`. */
+  readonly reboot?: RebootPolicy;
   /** False leaves a system that failed its trial running, uncommitted. Default true. */
   readonly autoRollback?: boolean;
   /** A profile that is not the system's; `toplevel` is then a package with `deploy-rs-activate`. */

@@ -16,19 +16,22 @@ import type { DeployRequest } from './deploy-request.ts';
 import { describeHook, runControllerHooks } from './controller-hooks.ts';
 import { endOf, failedOnHost, hookFacts, hooksOn, isWanted } from './hook-plan.ts';
 import { type DeployHostFacts, readHostFacts } from './host-facts.ts';
+import { planSwitch } from './plan-switch.ts';
 import { PushTrial } from './push-trial.ts';
 import { Reachable } from './reachable.ts';
 import { planIntent } from './trial-intent.ts';
 
 const CONNECTION_CODES: readonly ErrorCode[] = ['host_unreachable', 'host_key_mismatch', 'unauthorized'];
 
-/** What a deploy would do; nothing is changed. */
-export async function planDeployToHost(host: Host, request: DeployRequest): Promise<DeployPlan> {
+async function look(
+  host: Host,
+  request: DeployRequest,
+): Promise<{ readonly facts: DeployHostFacts; readonly plan: DeployPlan }> {
   const [facts, closure] = await Promise.all([
     readHostFacts(host, request.toplevel, request.profile),
     readClosureFacts(request.toplevel),
   ]);
-  return await planWith(host, request, { facts, closure });
+  return { facts, plan: await planWith(host, request, { facts, closure }) };
 }
 
 /** The plan from facts that are known already; only where space is tight the host is asked once more. */
@@ -68,7 +71,7 @@ async function deploy(
   signal: AbortSignal | undefined,
 ): Promise<DeployOutcome> {
   progress.phase('preparing');
-  const plan = await progress.span('preflight', async () => await planDeployToHost(host, request));
+  const { facts, plan } = await progress.span('preflight', async () => await look(host, request));
   if (plan.kind === 'unchanged') {
     progress.phase('unchanged', 'this system runs there already');
     return { kind: 'unchanged', host: host.name, toplevel: request.toplevel };
@@ -77,7 +80,13 @@ async function deploy(
   for (const note of plan.notes) progress.log(note);
   if (plan.copy) await copy(host, request, progress, signal);
   signal?.throwIfAborted();
-  return await runHooked(host, request, progress, signal);
+  // What needs a boot is known once the host has the new system.
+  const seen = plan.copy ? await readHostFacts(host, request.toplevel, request.profile) : facts;
+  const way = planSwitch(request, seen);
+  if (way.way === 'refuse') return refused(host.name, way.reason, way.detail, progress);
+  for (const note of way.notes) progress.log(note);
+  const asked = way.way === 'boot-trial' ? { ...request, operation: way.way } : request;
+  return await runHooked(host, asked, progress, signal);
 }
 
 /** The trial between its hooks on this machine; whatever comes of it, the after-hooks run once the before-hooks began. */

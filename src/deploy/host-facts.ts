@@ -24,6 +24,13 @@ export interface DeployHostFacts {
   readonly valid: boolean;
   /** Why the toplevel in question is quarantined; empty when it is not. */
   readonly quarantined: string;
+  /** Parts of the toplevel in question that only a boot can change; none while it is not on the host. */
+  readonly rebootFor: readonly string[];
+  /** Why NixOS forbids to switch to it while another system runs; empty when it does not. */
+  readonly liveForbidden: string;
+  /** What undoes a boot that fails: `oneshot`, systemd-boot's entry for one boot, or nothing; then why there is nothing. */
+  readonly bootProtection: 'oneshot' | 'none';
+  readonly noBootProtection: string;
   /** Whether the host knows the user of the profile in question. */
   readonly userKnown: boolean;
 }
@@ -59,6 +66,12 @@ export function parseHostFacts(text: string): DeployHostFacts {
     lock: value('lock'),
     valid: value('valid') === 'yes',
     quarantined: value('quarantined'),
+    rebootFor: value('rebootFor')
+      .split(',')
+      .filter((part) => part !== ''),
+    liveForbidden: value('liveForbidden'),
+    bootProtection: value('bootProtection') === 'oneshot' ? 'oneshot' : 'none',
+    noBootProtection: value('noBootProtection'),
     userKnown: value('userKnown') !== 'no',
   };
 }

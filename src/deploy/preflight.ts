@@ -9,6 +9,7 @@ import { planWith } from './deploy-to-host.ts';
 import { type ClosureDiff, diffClosures } from './diff-closures.ts';
 import { type DeployHostFacts, readHostFacts } from './host-facts.ts';
 import { parseDryActivate, type UnitDiff } from './parse-dry-activate.ts';
+import { planSwitch, type SwitchPlan } from './plan-switch.ts';
 
 export interface Preflight {
   readonly plan: DeployPlan;
@@ -18,8 +19,8 @@ export interface Preflight {
   readonly missingBytes: number;
   /** Undefined: the closure is not on the host yet. */
   readonly units: UnitDiff | undefined;
-  /** Parts that only a boot can change and that differ from the booted ones (`kernel`, `initrd`, …). */
-  readonly rebootFor: readonly string[];
+  /** Live or by a boot, and why. */
+  readonly way: SwitchPlan;
 }
 
 const QUERY_TIMEOUT_MS = 60_000;
@@ -33,14 +34,15 @@ export async function readPreflight(host: Host, request: DeployRequest): Promise
     queryRequisites(toplevel),
   ]);
   const inForce = profile === undefined ? facts.current : facts.profile;
-  const [before, missingBytes, units, rebootFor, plan] = await Promise.all([
+  const [before, missingBytes, units, parts, plan] = await Promise.all([
     readRequisites(host, inForce),
     facts.valid ? 0 : readMissingSize(host, toplevel),
     facts.valid ? readUnitDiff(host, request) : undefined,
-    profile === undefined ? readRebootParts(host, toplevel) : [],
+    profile !== undefined || facts.valid ? undefined : readBootParts(host, toplevel),
     planWith(host, request, { facts, closure }),
   ]);
-  return { plan, facts, closure: diffClosures(before, after), missingBytes, units, rebootFor };
+  const way = planSwitch(request, { ...facts, ...parts });
+  return { plan, facts, closure: diffClosures(before, after), missingBytes, units, way };
 }
 
 /** The closure's paths as the host knows them; none when it does not have it. */
@@ -62,23 +64,33 @@ async function readUnitDiff(host: Host, { toplevel, profile }: DeployRequest): P
 }
 
 /** Names each part with its content: the same script on both sides. */
-const PARTS = `for part in kernel initrd kernel-modules kernel-params; do
-  file=$(readlink -f "$1/$part") || continue
+const PARTS = `for part in kernel initrd kernel-modules kernel-params switch-inhibitors init-interface-version; do
+  root=$1; case $part in *-inhibitors | init-*) root=$2 ;; esac
+  file=$(readlink -f "$root/$part") || continue
   if [ -f "$file" ]; then echo "$part $(sha256sum <"$file")"; elif [ -e "$file" ]; then echo "$part $file"; fi
 done`;
 
-async function readRebootParts(host: Host, toplevel: string): Promise<string[]> {
+/** For a toplevel that the host does not have yet: the kernel against what was booted, the rest against what runs. */
+async function readBootParts(
+  host: Host,
+  toplevel: string,
+): Promise<Pick<DeployHostFacts, 'rebootFor' | 'liveForbidden'>> {
   const [booted, next] = await Promise.all([
-    host.run(partsOf('/run/booted-system'), { timeoutMs: QUERY_TIMEOUT_MS }),
-    execText(partsOf(toplevel), { timeoutMs: QUERY_TIMEOUT_MS }),
+    host.run(partsOf('/run/booted-system', '/run/current-system'), { timeoutMs: QUERY_TIMEOUT_MS }),
+    execText(partsOf(toplevel, toplevel), { timeoutMs: QUERY_TIMEOUT_MS }),
   ]);
   const before = new Set(nonEmptyLines(booted.stdout.toString('utf8')));
-  const changed = nonEmptyLines(next).filter((line) => !before.has(line));
-  return before.size === 0 ? [] : changed.map((line) => line.split(' ', 1)[0] ?? '');
+  const changed = nonEmptyLines(next).filter((line) => before.size > 0 && !before.has(line));
+  const names = changed.map((line) => line.split(' ', 1)[0] ?? '');
+  const forbids = names.filter((name) => !name.startsWith('kernel') && name !== 'initrd');
+  return {
+    rebootFor: names.filter((name) => !forbids.includes(name)),
+    liveForbidden: forbids.length === 0 ? '' : `${forbids.join(' and ')} differ`,
+  };
 }
 
-function partsOf(root: string): string[] {
-  return ['sh', '-c', PARTS, 'sh', root];
+function partsOf(booted: string, running: string): string[] {
+  return ['sh', '-c', PARTS, 'sh', booted, running];
 }
 
 function nonEmptyLines(text: string): string[] {

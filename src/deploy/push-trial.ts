@@ -14,6 +14,7 @@ import { longestTrial } from './trial-intent.ts';
 const RECONNECT_PAUSE_MS = 1_000;
 const CONFIRM_PAUSE_MS = 1_000;
 const CANCEL_PATIENCE_MS = 60_000;
+const GOING_DOWN: readonly DeployState['phase'][] = ['REBOOTING', 'ROLLING_BACK'];
 const ASK_AGAIN = { attempts: 6, baseMs: 1_000, maxMs: 5_000 };
 
 export class PushTrial {
@@ -22,6 +23,10 @@ export class PushTrial {
   readonly #token: string | undefined;
   readonly #progress: DeployProgress;
   #confirming = false;
+  #rebooting = false;
+  /** The host tells all its states and its log again to every new connection. */
+  readonly #seen = new Set<string>();
+  #logged = 0;
   #hooks: HookResult[] = [];
 
   constructor(host: Reachable, intent: DeployIntent, token: string | undefined, progress: DeployProgress) {
@@ -55,9 +60,10 @@ export class PushTrial {
     let { host } = this.#host;
     for (;;) {
       try {
+        let lines = 0;
         const watcher = {
           onState: (state: DeployState) => this.#see(state, limit),
-          onLog: (line: string) => this.#progress.log(line),
+          onLog: (line: string) => this.#log(line, ++lines),
           onHook: (result: HookResult) => void this.#hooks.push(result),
         };
         this.#hooks = [];
@@ -66,7 +72,8 @@ export class PushTrial {
         return state;
       } catch (error) {
         if (!isCode(error, 'host_unreachable') || limit.aborted) throw error;
-        this.#progress.log(`connection lost, trying again: ${error.message}`);
+        // A host that was seen to go down is not worth a line for each second.
+        if (!this.#rebooting) this.#progress.log(`connection lost, trying again: ${error.message}`);
         await sleep(RECONNECT_PAUSE_MS, limit);
         host = this.#host.next();
       }
@@ -85,8 +92,17 @@ export class PushTrial {
     }
   }
 
+  #log(line: string, count: number): void {
+    if (count <= this.#logged) return;
+    this.#logged = count;
+    this.#progress.log(line);
+  }
+
   #see(state: DeployState, limit: AbortSignal): void {
-    this.#progress.state(state);
+    const key = `${state.phase} ${state.since}`;
+    if (!this.#seen.has(key)) this.#progress.state(state);
+    this.#seen.add(key);
+    this.#rebooting = GOING_DOWN.includes(state.phase);
     if (state.phase !== 'AWAIT_CONFIRM' || this.#token === undefined || this.#confirming) return;
     this.#confirming = true;
     void this.#confirm(this.#token, limit);

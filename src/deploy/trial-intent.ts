@@ -39,6 +39,7 @@ export function planIntent(request: DeployRequest, facts: TrialFacts): DeployInt
     commitTimeout: timeouts.commit,
     rollbackTimeout: timeouts.rollback,
     hookTimeout: longestHooks(request.hooks ?? NO_HOOKS),
+    bootTimeout: timeouts.boot,
     createdAt: facts.now.toISOString(),
   });
 }
@@ -63,8 +64,11 @@ export function formatChecks(health: HealthConfig): string {
 /** Seconds after which the host has ended the trial one way or the other, whatever happens. */
 export function longestTrial(intent: DeployIntent): number {
   const waits = intent.lockTimeout * 3 + intent.healthTimeout * 2 + intent.confirmTimeout;
+  // To the new system, and back from it.
+  const boots = intent.operation === 'boot-trial' ? intent.bootTimeout * 2 : 0;
   return (
     waits +
+    boots +
     intent.activationTimeout +
     intent.commitTimeout * 2 +
     intent.rollbackTimeout * 2 +

@@ -123,6 +123,7 @@ const PHASE_AXES: Readonly<Record<HostPhase, Axes>> = {
   preparing: { mode: 'push', sync: 'out-of-sync', operation: 'waiting' },
   copying: { mode: 'push', sync: 'out-of-sync', operation: 'fetching' },
   activating: { mode: 'push', sync: 'out-of-sync', health: 'progressing', operation: 'activating' },
+  rebooting: { mode: 'push', sync: 'out-of-sync', health: 'progressing', operation: 'rebooting' },
   trial: { mode: 'push', sync: 'out-of-sync', health: 'progressing', operation: 'trial' },
   confirming: { mode: 'push', sync: 'out-of-sync', health: 'progressing', operation: 'trial' },
   committing: { mode: 'push', sync: 'out-of-sync', health: 'progressing', operation: 'committing' },

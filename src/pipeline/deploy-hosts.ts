@@ -72,7 +72,8 @@ export const sshDeployer: Deployer = async (target, emit, signal) => {
       host: target.host,
       line: `hook ${name} is for the controller: not run`,
     });
-  return await deployToHost(host, { toplevel, release, health: config.health, hooks }, emit, signal);
+  const { health, reboot } = config;
+  return await deployToHost(host, { toplevel, release, health, hooks, reboot }, emit, signal);
 };
 
 async function deployOne(

@@ -46,7 +46,8 @@ function planEntry(
   before: ManifestHost | undefined,
 ): ManifestHost | undefined {
   if (config === undefined) return undefined;
-  const settings = { mode: config.mode, wave: config.wave, health: config.health };
+  const { mode, wave, health, reboot } = config;
+  const settings = { mode, wave, health, ...(reboot !== 'when-needed' && { reboot }) };
   if (plan.kind === 'failed') {
     if (before === undefined) return undefined;
     return { ...settings, system: before.system, toplevel: before.toplevel, state: 'kept' };

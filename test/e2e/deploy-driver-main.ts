@@ -11,12 +11,15 @@ interface Order {
   readonly name: string;
   readonly address: string;
   readonly hostKey: string;
+  readonly port?: number;
+  /** More words for ssh. */
+  readonly options?: readonly string[];
   readonly request: Omit<DeployRequest, 'health'> & { readonly health?: object };
 }
 
 const order = JSON.parse(process.argv[2] ?? '') as Order;
-const { name, address, hostKey } = order;
-const target = { name, address, user: 'root', port: 22, options: [], hostKeys: [hostKey] };
+const { name, address, hostKey, port = 22, options = [] } = order;
+const target = { name, address, user: 'root', port, options, hostKeys: [hostKey] };
 const request: DeployRequest = { ...order.request, health: healthConfig.parse(order.request.health ?? {}) };
 try {
   await using host = await openSshHost(target);

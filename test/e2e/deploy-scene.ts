@@ -28,7 +28,7 @@ type Asked = Partial<Omit<DeployRequest, 'health'>> & {
 
 const DRIVER = join(import.meta.dirname, 'deploy-driver-main.ts');
 /** Short, so that what must run out runs out soon; long enough for two busy cores. */
-const TIMEOUTS = { lock: 20, activation: 20, confirm: 20, commit: 20, rollback: 20 };
+const TIMEOUTS = { lock: 20, activation: 20, confirm: 20, commit: 20, rollback: 20, boot: 40 };
 const HEALTH = { units: ['lab-app.service'], timeout: 15, stable: 0 };
 const PHASE_TIMEOUT_MS = 40_000;
 const CLEANING_TIMEOUT_MS = 5_000;

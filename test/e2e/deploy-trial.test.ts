@@ -91,10 +91,6 @@ describe('deployToHost()', { concurrency: 3 }, () => {
       'reboot-required': await scene.build(host, 'init', { faults: ['init-changed'] }),
       'wrong-host': await scene.build(host, 'other', { files: { 'etc/hostname': 'somebody-else\n' } }),
       'wrong-architecture': await scene.build(host, 'arm', { files: { system: 'riscv64-linux' } }),
-      'switch-inhibited': await scene.build(host, 'inhibited', {
-        faults: ['check-fails'],
-        files: { 'switch-inhibitors': '{}' },
-      }),
       'secrets-unreadable': await scene.build(host, 'sealed', {
         files: { 'slipway/secrets': '/etc/hostname\n' },
       }),
@@ -112,6 +108,15 @@ describe('deployToHost()', { concurrency: 3 }, () => {
       assert.match(outcome.message ?? '', words[reason] ?? /^$/);
       assert.equal(outcome.code, 'deploy_refused');
     }
+    const inhibited = await scene.build(host, 'inhibited', {
+      faults: ['check-fails'],
+      files: { 'switch-inhibitors': '{}' },
+    });
+    for (const [reboot, reason] of [
+      ['later', 'reboot-required'],
+      ['when-needed', 'no-boot-protection'],
+    ] as const)
+      assert.equal((await scene.deploy(host, inhibited, { reboot })).reason, reason);
     await scene.assertRuns(host, old);
   });
 
@@ -238,7 +243,7 @@ describe('deployToHost()', { concurrency: 3 }, () => {
   test('says that a reboot is needed for a new kernel', async () => {
     const { host } = scene.takeHost();
     const next = await scene.build(host, 'v2', { files: { kernel: 'another kernel\n' } });
-    const outcome = await scene.deploy(host, next);
+    const outcome = await scene.deploy(host, next, { reboot: 'later' });
     assert.equal(outcome.kind, 'committed', JSON.stringify(outcome));
     assert.equal(outcome.state?.rebootRequired, true);
     await host.reboot();

@@ -1,6 +1,6 @@
 // Toplevels that go wrong on demand: real store paths with a switch-to-configuration that keeps NixOS' order, lock and
 // exit codes, and a unit (lab-app, HTTP on port 8080). What they do wrong is a word in their file `faults`.
-import { cp, mkdir, rm, writeFile } from 'node:fs/promises';
+import { cp, mkdir, rm, symlink, writeFile } from 'node:fs/promises';
 import { join } from 'node:path';
 import type { World } from './lab/world.ts';
 
@@ -23,7 +23,11 @@ export type Fault =
   | 'moves-port'
   /** Installing the boot loader fails, or takes 3 s. */
   | 'bootloader-fails'
-  | 'slow-boot';
+  | 'slow-boot'
+  /** Boot trials: the kernel panics, the boot never reaches its target, the boot loader keeps one generation only. */
+  | 'kernel-panics'
+  | 'boot-hangs'
+  | 'one-entry';
 
 export interface FaultySystem {
   /** The host it is made for. */
@@ -32,6 +36,8 @@ export interface FaultySystem {
   readonly faults?: readonly Fault[];
   /** Files beside the usual ones: path -> text. */
   readonly files?: Readonly<Record<string, string>>;
+  /** Links: path -> where it leads on the host. */
+  readonly links?: Readonly<Record<string, string>>;
 }
 
 const SCRIPTS = join(import.meta.dirname, 'faulty-system');
@@ -47,12 +53,14 @@ export async function buildFaultySystem(world: World, system: FaultySystem): Pro
   await rm(folder, { recursive: true, force: true });
   await mkdir(join(folder, 'bin'), { recursive: true });
   await cp(join(SCRIPTS, 'activate'), join(folder, 'activate'));
-  await cp(join(SCRIPTS, 'switch-to-configuration'), join(folder, 'bin/switch-to-configuration'));
+  for (const name of ['switch-to-configuration', 'install-boot-loader'])
+    await cp(join(SCRIPTS, name), join(folder, 'bin', name));
   const files = { ...usualFiles(system), ...system.files };
   for (const [path, text] of Object.entries(files)) {
     await mkdir(join(folder, path, '..'), { recursive: true });
     await writeFile(join(folder, path), text);
   }
+  for (const [path, to] of Object.entries(system.links ?? {})) await symlink(to, join(folder, path));
   return (await world.runText(['nix', 'store', 'add-path', folder])).trim();
 }
 
