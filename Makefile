@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-s3 test-faults test-boot test-crash setup
+.PHONY: demo test test-s3 test-faults test-boot test-crash test-replicas setup
 
 demo:
 	@scripts/setup.sh demo
@@ -28,6 +28,11 @@ test-s3: setup
 test-crash: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
 	  $(NODE) test/e2e/crash-suite-main.ts $(ARGS)
+
+# Three servers on one PostgreSQL and one bucket: one is killed, the database crashes, readers and writers go on.
+test-replicas: setup
+	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
+	  $(NODE) test/e2e/replica-suite-main.ts $(ARGS)
 
 setup:
 	@scripts/setup.sh

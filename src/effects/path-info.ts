@@ -59,7 +59,7 @@ async function runPathInfo(paths: readonly StorePath[], options: PathInfoOptions
 
 /** Any of Nix's three shapes. */
 export function parsePathInfos(text: string): PathInfo[] {
-  const json: unknown = JSON.parse(text);
+  const json = parseJson(text);
   if (Array.isArray(json)) return json.map((facts) => toPathInfo(asObject(facts), undefined));
   const map = asObject(json);
   const infos = 'info' in map && typeof map['version'] === 'number' ? asObject(map['info']) : map;
@@ -67,6 +67,14 @@ export function parsePathInfos(text: string): PathInfo[] {
     if (facts === null) throw missing(path);
     return toPathInfo(asObject(facts), path);
   });
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new SlipwayError('internal', 'nix path-info did not answer with JSON.', { cause });
+  }
 }
 
 type JsonObject = Readonly<Record<string, unknown>>;

@@ -35,9 +35,15 @@ export function fleetExpression(source: FlakeSource): string {
   }`;
 }
 
+function parseRaw(value: unknown): z.infer<typeof rawFacts> {
+  const parsed = rawFacts.safeParse(value);
+  if (parsed.success) return parsed.data;
+  throw new SlipwayError('invalid', `The flake does not fit: ${formatIssue(parsed.error.issues[0])}.`);
+}
+
 /** Reads the flake's answer; a mistake in it is `invalid` and says where it is. */
 export function parseFleetFacts(value: unknown): FleetFacts {
-  const facts = rawFacts.parse(value);
+  const facts = parseRaw(value);
   const config = facts.slipway === null ? fromDeployNodes(facts) : parseConfig(facts.slipway);
   const names = facts.hosts.toSorted();
   if (names.length === 0) throw noHosts();

@@ -46,6 +46,8 @@ export async function openPostgresDatabase(options: PostgresOptions): Promise<Da
     const pool = new pg.Pool(poolConfig(options, max, pg.types.getTypeParser));
     // A connection that dies while idle is replaced by the next query; without a listener it would end the process.
     pool.on('error', () => undefined);
+    // So would one that dies while a transaction holds it and no query is under way: the next query then fails.
+    pool.on('connect', (client) => client.on('error', () => undefined));
     return pool;
   };
   await migrateOnce(open(MIGRATION_CONNECTIONS));

@@ -43,6 +43,8 @@ export interface CacheServerOptions {
   readonly oidc?: OidcCallers;
   /** Closed with the server. Default: that of the data folder. */
   readonly storage?: TestStorage;
+  /** Default: `keys` in the data folder. */
+  readonly keysDirectory?: string;
   /** Other servers use the same storage. */
   readonly shared?: boolean;
   /** Most time that upstreams may take to answer; by default so long that a busy machine does not matter. */
@@ -60,7 +62,7 @@ export async function openCacheServer(data: string, options: CacheServerOptions 
   const cache = openBinaryCache({
     database,
     blobs,
-    keysDirectory: join(data, 'keys'),
+    keysDirectory: options.keysDirectory ?? join(data, 'keys'),
     sources: {
       spoolDirectory: join(data, 'spool'),
       readTree: readNarNode,

@@ -37,6 +37,21 @@ test('PostgresDatabase reads and writes go on over a crash of the server', async
   assert.equal((await database.read.selectFrom('cache').selectAll().execute()).length, 2);
 });
 
+test('PostgresDatabase outlives a crash while a transaction holds a connection and asks nothing', async () => {
+  await using database = await openPostgresDatabase({ url: await server.createDatabase() });
+  let crashed = false;
+  await database.write(async (transaction) => {
+    await transaction.selectFrom('cache').selectAll().execute();
+    if (!crashed) {
+      crashed = true;
+      await server.crash();
+    }
+    const row = { name: 'once', is_public: 1, priority: 40, store_dir: '/s', closed: 1, created_at: 1 };
+    await transaction.insertInto('cache').values(row).execute();
+  });
+  assert.equal((await database.read.selectFrom('cache').selectAll().execute()).length, 1);
+});
+
 test('openPostgresDatabase() names an unreachable server and never its password', async () => {
   const url = 'postgres://slipway@/none?host=%2Fnonexistent';
   await assert.rejects(openPostgresDatabase({ url, password: 'hunter2' }), (error) => {

@@ -5,6 +5,8 @@ import type { S3Options } from '../../../src/storage/s3-client.ts';
 /** Where a server keeps what it knows and what it holds. */
 export interface CrashPlace {
   readonly data: string;
+  /** Folder of the signing keys. Absent: in the data folder. */
+  readonly keys?: string;
   /** Absent: SQLite in the data folder. */
   readonly postgres?: string;
   /** Absent: files in the data folder. */

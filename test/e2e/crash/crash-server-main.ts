@@ -77,7 +77,11 @@ async function open({
     if (brokenPacks.length + brokenJournals.length > 0)
       throw new Error(`rebuild found ${[...brokenPacks, ...brokenJournals].join(', ')} broken`);
   }
-  server = await openCacheServer(place.data, { storage, shared: place.shared === true });
+  server = await openCacheServer(place.data, {
+    storage,
+    shared: place.shared === true,
+    ...(place.keys !== undefined && { keysDirectory: place.keys }),
+  });
   const { caches } = server.cache;
   // Nothing keeps a path in here but a pin, or what a pinned one needs.
   if ((await caches.find('brief')) === undefined)
