@@ -1,13 +1,21 @@
 // When paths were last asked for, gathered in memory and written once a minute: retention needs days, not seconds.
+import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import { rescuePaths } from './rescue-paths.ts';
 
 const FLUSH_MS = 60_000;
 const MOST_PENDING = 10_000; // about 2 MB; more are written early
+const ROWS_A_WRITE = 50;
+
+interface Use {
+  readonly cacheId: number;
+  readonly hash: string;
+  readonly at: number;
+}
 
 export class AccessTimes implements AsyncDisposable {
   readonly #database: Database;
-  #touched = new Map<string, { readonly cacheId: number; readonly hash: string; readonly at: number }>();
+  #touched = new Map<string, Use>();
   #timer: NodeJS.Timeout | undefined;
   #round = 0;
 
@@ -33,19 +41,32 @@ export class AccessTimes implements AsyncDisposable {
     const touched = this.#touched;
     this.#touched = new Map();
     if (touched.size === 0) return;
-    await this.#database.write(async (transaction) => {
-      for (const { cacheId, hash, at } of touched.values()) {
-        const row = await transaction
-          .updateTable('store_path')
-          .set({ last_access_at: at })
-          .where('cache_id', '=', cacheId)
-          .where('hash', '=', hash)
-          .returning('tombstoned_at')
-          .executeTakeFirst();
-        // Tombstoned between the look-up and now.
-        if (row !== undefined && row.tombstoned_at !== null)
-          await rescuePaths(transaction, cacheId, [hash], at);
+    const byCache = Map.groupBy(touched.values(), ({ cacheId }) => cacheId);
+    for (const [cacheId, uses] of byCache)
+      for (let from = 0; from < uses.length; from += ROWS_A_WRITE) {
+        await this.#write(cacheId, uses.slice(from, from + ROWS_A_WRITE));
+        await pause(); // ten thousand rows at once would hold up requests for a second, on a slow disk for many
       }
+  }
+
+  /** All get the time of the latest: a minute more is no matter. */
+  async #write(cacheId: number, uses: readonly Use[]): Promise<void> {
+    const at = Math.max(...uses.map((use) => use.at));
+    await this.#database.write(async (transaction) => {
+      const rows = await transaction
+        .updateTable('store_path')
+        .set({ last_access_at: at })
+        .where('cache_id', '=', cacheId)
+        .where(
+          'hash',
+          'in',
+          uses.map(({ hash }) => hash),
+        )
+        .returning(['hash', 'tombstoned_at'])
+        .execute();
+      // Tombstoned between the look-up and now.
+      const dying = rows.filter((row) => row.tombstoned_at !== null).map(({ hash }) => hash);
+      if (dying.length > 0) await rescuePaths(transaction, cacheId, dying, at);
     });
   }
 

@@ -4,7 +4,7 @@ import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
 import type { GarbageReport } from './collect-garbage.ts';
 
-const ROWS_A_PAGE = 2000;
+const IDS_A_PAGE = 1000;
 
 export interface StorageFigures {
   /** Distinct contents (NARs, logs) and the sum of their sizes. */
@@ -51,22 +51,37 @@ export function dedupRatio(figures: StorageFigures): number | undefined {
 
 async function contentSizes(database: Database): Promise<{ count: number; bytes: number; damaged: number }> {
   const total = { count: 0, bytes: 0, damaged: 0 };
-  for (let after = 0; ;) {
-    const rows = await database.read
+  for await (const page of pages(database)) {
+    const row = await database.read
       .selectFrom('content')
-      .select(['id', 'size', 'damaged_at'])
-      .where('id', '>', after)
-      .orderBy('id')
-      .limit(ROWS_A_PAGE)
-      .execute();
-    for (const row of rows) {
-      total.count++;
-      total.bytes += row.size;
-      if (row.damaged_at !== null) total.damaged++;
-    }
-    const last = rows.at(-1);
-    if (last === undefined || rows.length < ROWS_A_PAGE) return total;
-    after = last.id;
+      .select((builder) => [
+        builder.fn.countAll<number>().as('count'),
+        builder.fn.sum<number | null>('size').as('bytes'),
+        builder.fn.count<number>('damaged_at').as('damaged'),
+      ])
+      .where('id', '>=', page.from)
+      .where('id', '<', page.to)
+      .executeTakeFirstOrThrow();
+    total.count += row.count;
+    total.bytes += row.bytes ?? 0;
+    total.damaged += row.damaged;
+  }
+  return total;
+}
+
+interface Page {
+  readonly from: number;
+  readonly to: number;
+}
+
+/** Ranges of content ids that cover all of them. */
+async function* pages(database: Database): AsyncGenerator<Page> {
+  const { last } = await database.read
+    .selectFrom('content')
+    .select((builder) => builder.fn.max<number | null>('id').as('last'))
+    .executeTakeFirstOrThrow();
+  for (let from = 0; from <= (last ?? -1); from += IDS_A_PAGE) {
+    yield { from, to: from + IDS_A_PAGE };
     await pause();
   }
 }
@@ -79,37 +94,43 @@ async function cacheFigures(database: Database): Promise<CacheFigures[]> {
     .groupBy('cache_id')
     .execute();
   const counts = new Map(conflicts.map((row) => [row.cache_id, row.count]));
-  const figures: CacheFigures[] = [];
-  for (const { id, name } of caches)
-    figures.push({ name, conflicts: counts.get(id) ?? 0, ...(await pathFigures(database, id)) });
-  return figures;
+  const paths = await pathFigures(database);
+  return caches.map(({ id, name }) => ({
+    name,
+    conflicts: counts.get(id) ?? 0,
+    ...(paths.get(id) ?? { paths: 0, narBytes: 0, tombstoned: 0 }),
+  }));
 }
 
-async function pathFigures(
-  database: Database,
-  cacheId: number,
-): Promise<Pick<CacheFigures, 'paths' | 'narBytes' | 'tombstoned'>> {
-  const total = { paths: 0, narBytes: 0, tombstoned: 0 };
-  for (let after = ''; ;) {
+type PathFigures = Pick<CacheFigures, 'paths' | 'narBytes' | 'tombstoned'>;
+
+/** By cache. In the order of contents, in which rows lie on the disk: see read-path-graph.ts. */
+async function pathFigures(database: Database): Promise<ReadonlyMap<number, PathFigures>> {
+  const totals = new Map<number, PathFigures>();
+  for await (const page of pages(database)) {
     const rows = await database.read
-      .selectFrom('store_path')
-      .innerJoin('content', 'content.id', 'store_path.content_id')
-      .select(['store_path.hash', 'content.size', 'tombstoned_at'])
-      .where('cache_id', '=', cacheId)
-      .where('store_path.hash', '>', after)
-      .orderBy('store_path.hash')
-      .limit(ROWS_A_PAGE)
+      .selectFrom('content')
+      .innerJoin('store_path', 'store_path.content_id', 'content.id')
+      .select((builder) => [
+        'store_path.cache_id',
+        builder.fn.countAll<number>().as('paths'),
+        builder.fn.sum<number>('content.size').as('bytes'),
+        builder.fn.count<number>('store_path.tombstoned_at').as('tombstoned'),
+      ])
+      .where('content.id', '>=', page.from)
+      .where('content.id', '<', page.to)
+      .groupBy('store_path.cache_id')
       .execute();
     for (const row of rows) {
-      total.paths++;
-      total.narBytes += row.size;
-      if (row.tombstoned_at !== null) total.tombstoned++;
+      const before = totals.get(row.cache_id) ?? { paths: 0, narBytes: 0, tombstoned: 0 };
+      totals.set(row.cache_id, {
+        paths: before.paths + row.paths,
+        narBytes: before.narBytes + row.bytes,
+        tombstoned: before.tombstoned + row.tombstoned,
+      });
     }
-    const last = rows.at(-1);
-    if (last === undefined || rows.length < ROWS_A_PAGE) return total;
-    after = last.hash;
-    await pause();
   }
+  return totals;
 }
 
 async function packFigures(database: Database): Promise<{ packs: number; packBytes: number }> {

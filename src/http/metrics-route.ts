@@ -1,6 +1,5 @@
 // GET /metrics: everything that is counted, for Prometheus. Who may see the status page may see it.
 import { Hono } from 'hono';
-import { LRUCache } from 'lru-cache';
 import { dedupRatio, type StorageFigures } from '../cache/storage-figures.ts';
 import type { Fleet } from '../fleet/fleet.ts';
 import { formatMetrics, snapshot, type Metric, type Sample } from '../util/metrics.ts';
@@ -15,20 +14,12 @@ export interface MetricsParts {
   readonly readFigures: () => Promise<StorageFigures>;
 }
 
-/** Sizes are read anew after this time: reading them looks at every row. */
+/** Sizes are read anew after this time: reading them looks at every row, which takes seconds when there are a million. */
 const FIGURES_TTL_MS = 300_000;
 
 export function metricsRoute(parts: MetricsParts): Hono<AppEnv> {
   const app = new Hono<AppEnv>();
-  const figures = new LRUCache<'figures', Promise<StorageFigures>>({ max: 1, ttl: FIGURES_TTL_MS });
-  const read = async (): Promise<StorageFigures> => {
-    const known = figures.get('figures');
-    if (known) return await known;
-    const reading = parts.readFigures();
-    figures.set('figures', reading); // others who ask meanwhile wait for the same
-    reading.catch(() => figures.delete('figures'));
-    return await reading;
-  };
+  const read = remembered(parts.readFigures);
   app.get('/metrics', async (c) => {
     await parts.access.assertMayView(c);
     const metrics = [...parts.metrics, ...storageMetrics(await read()), ...(await fleetMetrics(parts.fleet))];
@@ -36,6 +27,28 @@ export function metricsRoute(parts: MetricsParts): Hono<AppEnv> {
     return c.body(formatMetrics([...metrics, ...processMetrics()]));
   });
   return app;
+}
+
+/** Nobody waits for figures that are only old: they are told, and read anew for the next who asks. */
+function remembered(read: () => Promise<StorageFigures>): () => Promise<StorageFigures> {
+  let last: StorageFigures | undefined;
+  let readAt = 0;
+  let reading: Promise<StorageFigures> | undefined;
+  const refresh = async (): Promise<StorageFigures> => {
+    try {
+      last = await read();
+      readAt = performance.now();
+      return last;
+    } finally {
+      reading = undefined;
+    }
+  };
+  return async () => {
+    if (last !== undefined && performance.now() - readAt < FIGURES_TTL_MS) return last;
+    reading ??= refresh();
+    reading.catch(() => undefined); // the next who asks tries again
+    return last ?? (await reading);
+  };
 }
 
 function storageMetrics(figures: StorageFigures): Metric[] {
