@@ -42,11 +42,12 @@ async function runConnection(load: Load, { n, each, status }: Share): Promise<vo
     socket.setNoDelay(true);
     let done = 0;
     let held = Buffer.alloc(0);
-    let due = 0; // when the request that is under way should have been sent
+    let due = 0; // when the request that is under way was or should have been sent, whichever came first
     const ask = (): void => {
       const now = performance.now();
-      due = pause === 0 ? now : begun + done * pause;
-      if (due - now > 1) setTimeout(() => socket.write(request(done)), due - now);
+      const planned = pause === 0 ? now : begun + done * pause;
+      due = planned - now > 1 ? planned : Math.min(planned, now);
+      if (planned - now > 1) setTimeout(() => socket.write(request(done)), planned - now);
       else socket.write(request(done));
     };
     socket.on('connect', ask);

@@ -1,11 +1,13 @@
 // When paths were last asked for, gathered in memory and written once a minute: retention needs days, not seconds.
-import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
+import { sleep } from '../util/deadline.ts';
 import { rescuePaths } from './rescue-paths.ts';
 
 const FLUSH_MS = 60_000;
-const MOST_PENDING = 10_000; // about 2 MB; more are written early
-const ROWS_A_WRITE = 50;
+const MOST_PENDING = 50_000; // about 10 MB; more are written early
+// All at once would hold up requests for seconds: each row lies elsewhere on the disk, and each commit waits for it.
+const ROWS_A_WRITE = 100;
+const PAUSE_MS = 10;
 
 interface Use {
   readonly cacheId: number;
@@ -18,6 +20,7 @@ export class AccessTimes implements AsyncDisposable {
   #touched = new Map<string, Use>();
   #timer: NodeJS.Timeout | undefined;
   #round = 0;
+  #closing = false;
 
   constructor(database: Database) {
     this.#database = database;
@@ -45,7 +48,7 @@ export class AccessTimes implements AsyncDisposable {
     for (const [cacheId, uses] of byCache)
       for (let from = 0; from < uses.length; from += ROWS_A_WRITE) {
         await this.#write(cacheId, uses.slice(from, from + ROWS_A_WRITE));
-        await pause(); // ten thousand rows at once would hold up requests for a second, on a slow disk for many
+        if (!this.#closing) await sleep(PAUSE_MS);
       }
   }
 
@@ -71,6 +74,7 @@ export class AccessTimes implements AsyncDisposable {
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closing = true;
     await this.flush();
   }
 
