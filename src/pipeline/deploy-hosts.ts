@@ -1,6 +1,6 @@
 // Brings push-mode hosts to a published release, wave by wave. A host that fails never stops its wave's others, but
 // holds back the waves after it: that is what waves are for.
-import type { Hook } from '../api/deploy-hooks.ts';
+import type { Hook, Hooks } from '../api/deploy-hooks.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import { deployError, type DeployOutcome, hookError } from '../deploy/deploy-outcome.ts';
 import { deployToHost } from '../deploy/deploy-to-host.ts';
@@ -53,7 +53,7 @@ export async function deployHosts(plan: RolloutPlan, context: RolloutContext): P
 }
 
 /** Hooks that a pipeline does not run: its machine holds keys, and a commit must not choose what runs there. */
-function hooksHere({ hooks }: DeployTarget['config']): readonly Hook[] {
+export function hooksHere({ hooks }: { readonly hooks: Hooks }): readonly Hook[] {
   const { before, after } = hooksOn('controller', hooks);
   return [...before, ...after];
 }

@@ -9,7 +9,7 @@ import type { NixSettings } from '../effects/nix-config.ts';
 import type { EmitRunEvent } from '../api/run-events.ts';
 import { parseSecretKey, type SecretKey } from '../nix/signature.ts';
 import { asSlipwayError, SlipwayError } from '../util/errors.ts';
-import { deployHosts } from './deploy-hosts.ts';
+import { deployHosts, hooksHere } from './deploy-hosts.ts';
 import { fetchToplevels } from './fetch-toplevels.ts';
 import { fetchSource, fetchTips } from './fetch-source.ts';
 import { findTarget } from './find-target.ts';
@@ -112,6 +112,12 @@ async function rollOut(standing: Standing, context: RunContext): Promise<RunEnd>
     return { kind, note, manifest, failures };
   }
   const { recorder, signal, options, nix } = context;
+  for (const { name } of hooksHere(fleet.config.deploy))
+    recorder.emit({
+      kind: 'log',
+      stage: 'deploy',
+      line: `hook ${name} of rollouts is for the controller: not run`,
+    });
   const jobs = options.deployJobs ?? DEPLOY_JOBS;
   const result = await recorder.stage(
     'deploy',
