@@ -48,7 +48,8 @@ export const runEvent = z.discriminatedUnion('kind', [
     kind: z.literal('stage-finished'),
     at,
     stage,
-    outcome: z.enum(['ok', 'failed', 'skipped']),
+    /** `partly`: it went on without the hosts that failed in it. */
+    outcome: z.enum(['ok', 'partly', 'failed', 'skipped']),
     ms,
     note: z.optional(z.string()),
   }),

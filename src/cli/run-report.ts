@@ -70,7 +70,8 @@ class RunReport {
     const style = this.#style;
     const note = event.note === undefined ? '' : ` ${event.note}`;
     if (event.outcome === 'skipped') return this.#line(style.dim(`${event.stage} skipped:${note}`));
-    const word = event.outcome === 'ok' ? style.good('ok') : style.bad('failed');
+    const tone = ({ ok: 'good', partly: 'warn', failed: 'bad' } as const)[event.outcome];
+    const word = style[tone](event.outcome);
     this.#line(`  ${word} ${style.dim(formatDuration(event.ms ?? 0))}${note}`);
   }
 

@@ -28,7 +28,11 @@ export async function recordEventSystems(
   const at = Date.parse(event.at);
   if (event.kind === 'host' && event.phase === 'committed' && isStorePath(event.toplevel))
     await recordSystem(tx, { kind: 'host', host: event.host, toplevel: event.toplevel }, at);
-  if (event.kind === 'stage-finished' && event.stage === 'publish' && event.outcome === 'ok')
+  if (
+    event.kind === 'stage-finished' &&
+    event.stage === 'publish' &&
+    ['ok', 'partly'].includes(event.outcome)
+  )
     for (const [host, toplevel] of await systemsOfRun(tx, run))
       await recordSystem(tx, { kind: 'release', host, toplevel }, at);
 }

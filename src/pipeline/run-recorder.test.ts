@@ -55,6 +55,19 @@ test('RunRecorder.stage() tells a failure once, under its stage', async () => {
   );
 });
 
+test('RunRecorder.stage() that goes on without a host is partly done; a deploy that leaves one out has failed', async () => {
+  const { recorder, events } = record();
+  const where = { host: 'web1' };
+  for (const stage of ['build', 'deploy', 'test'] as const) {
+    await recorder.stage(stage, () => {
+      if (stage !== 'test') recorder.problem(new SlipwayError('build_failed', 'broken'), { ...where, stage });
+      return Promise.resolve();
+    });
+  }
+  const outcomes = events.flatMap((event) => (event.kind === 'stage-finished' ? [event.outcome] : []));
+  assert.deepEqual(outcomes, ['partly', 'failed', 'ok']);
+});
+
 test('RunRecorder.finish() splits the time into outside and own', async () => {
   const { recorder, events } = record();
   await Promise.all([

@@ -27,8 +27,8 @@ export class RunRecorder {
   };
 
   /**
-   * Runs a stage; its failure is reported under the stage and thrown on. A stage that went on after a problem of one
-   * host did not go well either: it is told as failed.
+   * Runs a stage; its failure is reported under the stage and thrown on. A stage that went on without a host that failed
+   * in it is told as partly done; the last one, deploy, as failed: nothing goes on after it.
    */
   async stage<T>(stage: Stage, work: () => Promise<T>, note?: (value: T) => string | undefined): Promise<T> {
     this.#emit({ kind: 'stage-started', stage });
@@ -40,7 +40,7 @@ export class RunRecorder {
       this.#emit({
         kind: 'stage-finished',
         stage,
-        outcome: this.#troubled.has(stage) ? 'failed' : 'ok',
+        outcome: this.#outcomeOf(stage),
         ms,
         ...(said !== undefined && { note: said }),
       });
@@ -51,6 +51,11 @@ export class RunRecorder {
       this.#emit({ kind: 'stage-finished', stage, outcome: 'failed', ms });
       throw new ReportedError(error);
     }
+  }
+
+  #outcomeOf(stage: Stage): 'ok' | 'partly' | 'failed' {
+    if (!this.#troubled.has(stage)) return 'ok';
+    return stage === 'deploy' ? 'failed' : 'partly';
   }
 
   skip(stage: Stage, note: string): void {

@@ -1,7 +1,7 @@
 // The status page: holds the state, draws it at most once a frame, and remembers the chosen run in the address.
 import type { EventPage, LiveMessage, RunStatus } from '../api/fleet-status.ts';
 import { byId, element, setText, showRows } from './dom.ts';
-import { applyMessage, EMPTY_FLEET, headline, type FleetState } from './fleet-state.ts';
+import { applyMessage, EMPTY_FLEET, headline, type FleetState, worstFirst } from './fleet-state.ts';
 import { formatAgo, shortCommit } from './format.ts';
 import { hostRows, signal } from './host-rows.ts';
 import { connectLive } from './live.ts';
@@ -10,13 +10,15 @@ import { runRows, stateText } from './run-rows.ts';
 import { newStory, tell, type RunStory } from './run-story.ts';
 import { showRun } from './run-view.ts';
 
-const FILTER_FROM = 8; // hosts from which on a filter helps more than it distracts
+const FILTER_FROM = 8; // hosts from which on a filter helps more than it distracts, and the worst come first
+const MOST_HOSTS = 20; // the rest waits behind a button, so that the runs stay in reach
 const TICK_MS = 1_000;
 
 let fleet: FleetState = EMPTY_FLEET;
 let loaded = false;
 let chosen: { readonly id: string; readonly story: RunStory } | undefined;
 let frame = 0;
+let allHosts = false;
 const log = new LogView();
 const filter = byId('host-filter');
 const filterInput = filter.querySelector('input');
@@ -24,6 +26,10 @@ const filterInput = filter.querySelector('input');
 connectLive({ onMessage: take, onState: showConnection });
 addEventListener('hashchange', choose);
 filterInput?.addEventListener('input', draw);
+byId('all-hosts').addEventListener('click', () => {
+  allHosts = true;
+  draw();
+});
 setInterval(tick, TICK_MS);
 
 function take(message: LiveMessage): void {
@@ -91,14 +97,23 @@ function drawNow(): void {
   if (!location.hash.startsWith('#run=')) choose();
   drawHeadline(now);
   drawRepositories();
-  filter.hidden = fleet.hosts.length < FILTER_FROM;
-  byId('no-hosts').hidden = fleet.hosts.length > 0;
-  byId('hosts').parentElement?.toggleAttribute('hidden', fleet.hosts.length === 0);
-  showRows(byId('hosts'), hostRows(fleet.hosts, filterInput?.value ?? '', now));
+  drawHosts(now);
   byId('no-runs').hidden = fleet.runs.length > 0;
   byId('run-split').hidden = fleet.runs.length === 0;
   showRows(byId('run-list'), runRows(fleet.runs, chosen?.id, now));
   drawRun(now);
+}
+
+function drawHosts(now: number): void {
+  const many = fleet.hosts.length >= FILTER_FROM;
+  filter.hidden = !many;
+  byId('no-hosts').hidden = fleet.hosts.length > 0;
+  byId('hosts').parentElement?.toggleAttribute('hidden', fleet.hosts.length === 0);
+  const rows = hostRows(many ? worstFirst(fleet.hosts, now) : fleet.hosts, filterInput?.value ?? '', now);
+  const shown = allHosts ? rows : rows.slice(0, MOST_HOSTS);
+  showRows(byId('hosts'), shown);
+  byId('all-hosts').hidden = shown.length === rows.length;
+  setText(byId('all-hosts'), `Show all ${rows.length} hosts`);
 }
 
 function drawHeadline(now: number): void {

@@ -1,7 +1,7 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import type { HostStatus } from '../api/fleet-status.ts';
-import { applyMessage, EMPTY_FLEET, headline } from './fleet-state.ts';
+import { applyMessage, EMPTY_FLEET, headline, worstFirst } from './fleet-state.ts';
 
 const now = Date.parse('2026-11-21T08:00:00.000Z');
 
@@ -43,6 +43,24 @@ test('headline() leaves out hosts that are kept by hand', () => {
     'web1 runs release 12',
   );
   assert.equal(said(), 'Waiting for the first host');
+});
+
+test('worstFirst() puts the hosts that want a look first, and keeps the order of the rest', () => {
+  const hosts = [
+    host('a'),
+    host('b', { operation: 'trial' }),
+    host('c', { mode: 'manual', sync: 'unknown', health: 'unknown' }),
+    host('d', { sync: 'out-of-sync' }),
+    host('e', { silentAfter: '2026-11-21T07:59:00.000Z' }),
+    host('f', { health: 'degraded' }),
+    host('g'),
+  ];
+  assert.equal(
+    worstFirst(hosts, now)
+      .map(({ name }) => name)
+      .join(''),
+    'fedbagc',
+  );
 });
 
 test('applyMessage() replaces a host, adds a new one, and sorts by name as people count', () => {

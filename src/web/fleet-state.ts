@@ -53,6 +53,19 @@ export function headline(state: FleetState, now: number): { readonly text: strin
   return { text: allFine(hosts), tone: 'good' };
 }
 
+/** Those that want a look first: of many hosts nobody reads all. */
+export function worstFirst(hosts: readonly HostStatus[], now: number): HostStatus[] {
+  return hosts.toSorted((a, b) => worryOf(b, now) - worryOf(a, now));
+}
+
+function worryOf(host: HostStatus, now: number): number {
+  if (host.mode === 'manual') return 0;
+  if (host.health === 'degraded') return 5;
+  if (isSilent(host, now)) return 4;
+  if (host.quarantined > 0 || host.sync === 'out-of-sync') return 3;
+  return host.operation === 'idle' ? 1 : 2;
+}
+
 /** Whether the host's agent has missed its reports. */
 export function isSilent(host: HostStatus, now: number): boolean {
   return host.silentAfter !== undefined && Date.parse(host.silentAfter) < now;

@@ -5,7 +5,7 @@ import type { RunEvent, Stage } from '../api/run-events.ts';
 
 export interface StageStory {
   readonly stage: Stage;
-  readonly state: 'waiting' | 'running' | 'ok' | 'failed' | 'skipped';
+  readonly state: 'waiting' | 'running' | 'ok' | 'partly' | 'failed' | 'skipped';
   readonly ms?: number;
   readonly note?: string;
 }
