@@ -6,6 +6,11 @@ import { fleetHooks, hostHooks } from './deploy-hooks.ts';
 /** A host name as Nix attribute and as DNS label; the strict set keeps names safe in paths, units and refs. */
 export const hostName = z.string().check(z.regex(/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'not a host name'));
 
+/** Who reads a secret: a host, or a home-manager user of one (`anna@web1`). */
+export const secretReader = z
+  .string()
+  .check(z.regex(/^([a-z_][a-z0-9_-]{0,31}@)?[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/, 'not a host or user@host'));
+
 const httpCheck = z.strictObject({
   url: z.string().check(z.regex(/^https?:\/\/[^\s"'\\]+$/, 'not an http(s) URL')),
   /** Status that counts as healthy. */
@@ -49,6 +54,14 @@ export const hostConfig = z.strictObject({
   required: z._default(z.boolean(), false),
   /** The host's ssh public keys: recipients of its secrets, and what its sshd must show. */
   publicKey: z.optional(z.union([z.string(), z.array(z.string())])),
+  /** Public keys of home-manager users who have secrets of their own: what agenix' `age.identityPaths` of the user opens. */
+  users: z._default(
+    z.record(
+      z.string().check(z.regex(/^[a-z_][a-z0-9_-]{0,31}$/)),
+      z.union([z.string(), z.array(z.string())]),
+    ),
+    {},
+  ),
   health: z.prefault(healthConfig, {}),
   hooks: z.prefault(hostHooks, {}),
   reboot: z._default(rebootPolicy, 'when-needed'),
@@ -94,6 +107,11 @@ export type FleetConfig = z.infer<typeof fleetConfig>;
 /** The host's public keys as a list, whatever the spelling. */
 export function publicKeys(host: HostConfig): readonly string[] {
   return listOf(host.publicKey);
+}
+
+/** A home-manager user's public keys on this host. */
+export function userKeys(host: HostConfig, user: string): readonly string[] {
+  return listOf(Object.hasOwn(host.users, user) ? host.users[user] : undefined);
 }
 
 /** The re-keyers' public keys as a list, whatever the spelling. */

@@ -1,6 +1,5 @@
 // What the secrets commands look at: the commit that is checked out, the fleet that its flake describes, which secrets
 // each host uses, and the release before it. Reads git objects and evaluates; needs no private key.
-import { publicKeys } from '../api/fleet-config.ts';
 import { readLocalRepository } from '../effects/git.ts';
 import { findObject } from '../effects/git-tree.ts';
 import { openNix, type Nix } from '../effects/nix-cli.ts';
@@ -96,10 +95,6 @@ export async function findReleaseCommit(
   throw new SlipwayError('not_found', `This repository has no commit called ${release}.`, {
     next: 'Fetch it first: git fetch origin',
   });
-}
-
-export function hostKeys(fleet: FleetFacts): Record<string, readonly string[]> {
-  return Object.fromEntries([...fleet.hosts].map(([host, config]) => [host, publicKeys(config)]));
 }
 
 async function evaluateCheckout(

@@ -1,5 +1,6 @@
 // `slipway secrets rekey` and `verify`: what a release would hold, written to a folder to look at; and the proof that
 // a release opens for its hosts alone.
+import { readerKeys } from '../pipeline/secret-readers.ts';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { applyRekey, type RekeyOutcome } from '../secrets/apply-rekey.ts';
@@ -8,7 +9,7 @@ import { parseSecretsRecord, SECRETS_RECORD_PATH } from '../secrets/secrets-reco
 import type { SourceTree } from '../secrets/source-tree.ts';
 import { verifyRelease, verifyUnreadable } from '../secrets/verify-release.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { hostKeys, type Checkout, type CheckoutPlan } from './secrets-checkout.ts';
+import type { Checkout, CheckoutPlan } from './secrets-checkout.ts';
 
 /** Re-keys into `output` (made when absent): the files of the release that differ from the source. */
 export async function rekeyInto(
@@ -41,7 +42,7 @@ export async function verifyTree(
   options: { readonly identityFile: string | undefined; readonly signal: AbortSignal },
 ): Promise<readonly SecretProblem[]> {
   const { config } = checkout.fleet;
-  const facts = { tree, hostKeys: hostKeys(checkout.fleet), editors: config.secrets.editors };
+  const facts = { tree, hostKeys: readerKeys(checkout.fleet), editors: config.secrets.editors };
   const structural = await verifyRelease(facts);
   const [bytes] = await tree.read([SECRETS_RECORD_PATH]);
   const record = bytes && parseSecretsRecord(bytes);

@@ -1,5 +1,5 @@
 // Follows one `nix-store --realise` through its internal-json log: log lines attributed to their derivation, a bounded
-// tail of each, and which derivations failed. Nix' events carry no success or failure (../facts/pipeline.md d3): a
+// tail of each, and which derivations failed. Nix' events carry no success or failure : a
 // failed derivation is named only in an error message, and validity of the outputs is for the caller to ask.
 import { stripVTControlCharacters } from 'node:util';
 import { parseLogLine, type ResultType } from '../nix/log-event.ts';

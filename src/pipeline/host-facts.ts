@@ -14,8 +14,7 @@ export interface ToplevelFacts {
 }
 
 /** What the release commit says about a host. */
-export interface HostFacts extends ToplevelFacts {
-  readonly secrets: HostSecrets;
+export interface HostFacts extends ToplevelFacts, SourceHostFacts {
   /** Store path of the release's source. */
   readonly sourceRoot: string;
 }
@@ -23,6 +22,8 @@ export interface HostFacts extends ToplevelFacts {
 /** What the source says about a host. */
 export interface SourceHostFacts {
   readonly secrets: HostSecrets;
+  /** Those of its home-manager users, which the users' keys open. */
+  readonly users: Readonly<Record<string, HostSecrets>>;
 }
 
 const hostFacts = z.object({
@@ -31,16 +32,26 @@ const hostFacts = z.object({
   system: z.string().check(z.regex(/^[a-z0-9_]+-[a-z0-9_]+$/)),
   sourceRoot: z.string(),
   secrets: z.unknown(),
+  users: z.unknown(),
 });
 
 export function sourceHostExpression(source: FlakeSource, host: string): string {
-  return `{ secrets = (${secretsExpression}) ${hostExpression(source, host)}; }`;
+  return `(${secretsExpression}) ${hostExpression(source, host)}`;
 }
 
 export function parseSourceHostFacts(host: string, value: unknown): SourceHostFacts {
-  const facts = z.object({ secrets: z.unknown() }).parse(value);
-  return { secrets: parseHostSecrets(host, facts.secrets) };
+  const { secrets, users } = secretFacts.parse(value);
+  const ofUsers = Object.entries(users).map(([user, own]) => [
+    user,
+    parseHostSecrets(`${user}@${host}`, own),
+  ]);
+  return { secrets: parseHostSecrets(host, secrets), users: Object.fromEntries(ofUsers) };
 }
+
+const secretFacts = z.object({
+  secrets: z._default(z.unknown(), {}),
+  users: z._default(z.record(z.string(), z.unknown()), {}),
+});
 
 export function releaseHostExpression(source: FlakeSource, host: string): string {
   return `let
@@ -51,7 +62,7 @@ export function releaseHostExpression(source: FlakeSource, host: string): string
     inherit (toplevel) drvPath system;
     toplevel = toplevel.outPath; # not "outPath": Nix prints a set that has one as that string alone
     sourceRoot = builtins.unsafeDiscardStringContext (toString flake.sourceInfo.outPath);
-    secrets = (${secretsExpression}) host;
+    inherit ((${secretsExpression}) host) secrets users;
   }`;
 }
 
@@ -64,7 +75,7 @@ export function parseHostFacts(host: string, value: unknown): HostFacts {
       { next: 'Build it by hand to see what it is: nix eval .#nixosConfigurations.' + host },
     );
   const { toplevel: outPath, drvPath, system, sourceRoot } = parsed.data;
-  return { outPath, drvPath, system, sourceRoot, secrets: parseHostSecrets(host, parsed.data.secrets) };
+  return { outPath, drvPath, system, sourceRoot, ...parseSourceHostFacts(host, parsed.data) };
 }
 
 function hostExpression(source: FlakeSource, host: string): string {

@@ -1,13 +1,13 @@
 // What a release would do with the fleet's secrets, from what the flake and its hosts say: for the pipeline and for the
 // commands that look without releasing.
-import { publicKeys, rekeyerKeys } from '../api/fleet-config.ts';
+import { rekeyerKeys } from '../api/fleet-config.ts';
 import { visitFileHistory } from '../effects/git-history.ts';
 import { planSecrets, type SecretsPlan } from '../secrets/plan-secrets.ts';
-import type { SecretsHost } from '../secrets/secrets-request.ts';
 import type { SourceTree } from '../secrets/source-tree.ts';
 import type { HostResult } from './evaluate-hosts.ts';
 import type { FleetFacts } from './fleet-facts.ts';
 import type { SourceHostFacts } from './host-facts.ts';
+import { secretReaders } from './secret-readers.ts';
 
 export interface FleetSecrets {
   readonly fleet: FleetFacts;
@@ -25,7 +25,7 @@ export interface FleetSecrets {
 export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPlan> {
   const { fleet, source, previous, pool, repository, commit } = request;
   return await planSecrets({
-    hosts: Object.fromEntries(request.results.map((result) => [result.host, secretsHost(fleet, result)])),
+    hosts: secretReaders(fleet, request.results),
     sourceRoot: fleet.sourceRoot,
     source,
     rekeyers: rekeyerKeys(fleet.config),
@@ -35,13 +35,4 @@ export async function planFleetSecrets(request: FleetSecrets): Promise<SecretsPl
     ...(previous && { previous: previous.tree, base: previous.commit }),
     ...(pool && { pool }),
   });
-}
-
-function secretsHost(fleet: FleetFacts, result: HostResult<SourceHostFacts>): SecretsHost {
-  const config = fleet.hosts.get(result.host);
-  return {
-    publicKeys: config === undefined ? [] : publicKeys(config),
-    tags: config?.tags ?? [],
-    secrets: result.ok ? result.value.secrets : undefined,
-  };
 }

@@ -1,5 +1,5 @@
 // The release before this one: the tips of the release branch and of its manifest branch, believed only when the
-// manifest is signed by a key of ours and names exactly that tip (../facts D6: anything else is tampering, so stop).
+// manifest is signed by a key of ours and names exactly that tip (anything else is tampering, so stop).
 import { formatIssue } from '../api/issue-text.ts';
 import {
   MANIFEST_FILE,

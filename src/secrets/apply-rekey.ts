@@ -65,7 +65,8 @@ export async function findRekeyProblems(
   plan: SecretsPlan,
   options: ApplyRekeyOptions,
 ): Promise<readonly SecretProblem[]> {
-  const jobs = plan.items.filter((item) => item.action === 'rekey');
+  // A file of readers without keys cannot be tried; that they have none is told already.
+  const jobs = plan.items.filter((item) => item.action === 'rekey' && item.recipients.length > 0);
   if (jobs.length === 0 || options.identity === undefined) return [];
   return jobProblems(jobs, await runJobs(plan, jobs, { ...options, identity: options.identity }));
 }

@@ -49,8 +49,13 @@ function findClashes(byHost: ReadonlyMap<string, readonly AgeRecipient[]>): Secr
     const name = one.recipient.tag ?? one.recipient.fingerprint;
     const other = seen.get(name);
     seen.set(name, other ?? one);
-    return other === undefined ? [] : [clash(other, one)];
+    return other === undefined || sameMachine(other, one) ? [] : [clash(other, one)];
   });
+}
+
+/** A user whose secrets the host's own key opens, such as root: nothing that the machine could not read anyway. */
+function sameMachine(one: HostRecipient, other: HostRecipient): boolean {
+  return one.host.split('@').at(-1) === other.host.split('@').at(-1);
 }
 
 function clash(one: HostRecipient, other: HostRecipient): SecretProblem {
@@ -80,8 +85,15 @@ function noKey(host: string): SecretProblem {
     code: 'host_key_missing',
     host,
     message: `${host} uses secrets but has no public key to encrypt them to.`,
-    next: `Set slipway.hosts.${host}.publicKey to what "ssh-keyscan -t ed25519 ${host}" shows, after checking it.`,
+    next: host.includes('@')
+      ? `Set ${settingOf(host)} to the public key that age.identityPaths of this home-manager user names.`
+      : `Set ${settingOf(host)} to what "ssh-keyscan -t ed25519 ${host}" shows, after checking it.`,
   };
+}
+
+function settingOf(reader: string): string {
+  const [user = '', host] = reader.split('@');
+  return host === undefined ? `slipway.hosts.${user}.publicKey` : `slipway.hosts.${host}.users.${user}`;
 }
 
 function unusable(host: string, why: string): SecretProblem {
@@ -89,6 +101,6 @@ function unusable(host: string, why: string): SecretProblem {
     code: 'host_key_unusable',
     host,
     message: `The public key of ${host} ${why}`,
-    next: `Set slipway.hosts.${host}.publicKey to /etc/ssh/ssh_host_ed25519_key.pub of the host.`,
+    next: `Set ${settingOf(host)} to ${host.includes('@') ? '~/.ssh/id_ed25519.pub of that user' : '/etc/ssh/ssh_host_ed25519_key.pub of the host'}.`,
   };
 }

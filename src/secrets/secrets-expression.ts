@@ -1,25 +1,32 @@
 // The Nix function that says which secrets a host uses: `nix eval --json .#nixosConfigurations.H --apply '<this>'`.
-// It forces only `config.age.secrets`, copies no file, and gives `{ }` for a host without agenix' module.
+// It forces only `config.age.secrets`, of the host and of its home-manager users, copies no file, and gives nothing for a
+// host without agenix' module.
 
 /**
- * Value for each secret: `file` (store path without context), `text` (given as a string, not as a path), `built` (made
+ * `secrets` of the host, and `users`: those of each home-manager user who has some. Value for each secret: `file` (store path without context), `text` (given as a string, not as a path), `built` (made
  * by a derivation, not a source file), `rekeyed` (the file is agenix-rekey's `rekeyFile`, `target` where its copy belongs),
  * `sha256` of the file or null, and where and as whom the host will hold it. `parseHostSecrets` reads it.
  */
 export const secretsExpression = `host:
 let
   plain = value: builtins.unsafeDiscardStringContext (toString value);
+  secretsOf = config:
+    let
+      rekey = config.age.rekey or { };
+    in
+    builtins.mapAttrs (describe rekey) (removeIntermediary (config.age.secrets or { }));
   # agenix-rekey: what is committed is rekeyFile; where the host's copy belongs is named by key and ciphertext.
-  rekey = host.config.age.rekey or { };
   hash = builtins.hashString "sha256";
-  target = name: secret:
+  target = rekey: name: secret:
     if (rekey.storageMode or "derivation") != "local" || !(builtins.pathExists secret.rekeyFile) then null
-    else "\${plain rekey.localStorageDir}/\${ident secret}-\${secret.name or name}.age";
-  ident = secret: builtins.substring 0 32 (hash (hash rekey.hostPubkey + builtins.hashFile "sha256" secret.rekeyFile));
+    else "\${plain rekey.localStorageDir}/\${ident rekey secret}-\${secret.name or name}.age";
+  ident = rekey: secret: builtins.substring 0 32 (hash (hash rekey.hostPubkey + builtins.hashFile "sha256" secret.rekeyFile));
   removeIntermediary = secrets:
     builtins.removeAttrs secrets
       (builtins.filter (name: secrets.\${name}.intermediary or false) (builtins.attrNames secrets));
-  describe = name: given:
+  removeEmpty = sets:
+    builtins.removeAttrs sets (builtins.filter (name: sets.\${name} == { }) (builtins.attrNames sets));
+  describe = rekey: name: given:
     let
       rekeyed = (given.rekeyFile or null) != null;
       secret = if rekeyed then given // { file = given.rekeyFile; } else given;
@@ -29,7 +36,7 @@ let
     in
     {
       inherit built rekeyed;
-      target = if rekeyed then target name secret else null;
+      target = if rekeyed then target rekey name secret else null;
       file = plain secret.file;
       text = builtins.isString secret.file;
       sha256 = if present then builtins.hashFile "sha256" secret.file else null;
@@ -39,5 +46,9 @@ let
       mode = plain (secret.mode or "0400");
       symlink = secret.symlink or true;
     };
+  users = builtins.mapAttrs (_: secretsOf) (host.config.home-manager.users or { });
 in
-builtins.mapAttrs describe (removeIntermediary (host.config.age.secrets or { }))`;
+{
+  secrets = secretsOf host.config;
+  users = removeEmpty users;
+}`;

@@ -2,7 +2,7 @@
 // In force is the one in the previous release's tree, so that no commit grants itself anything. Pure.
 import { parse, TomlError } from 'smol-toml';
 import * as z from 'zod/mini';
-import { hostName } from '../api/fleet-config.ts';
+import { secretReader } from '../api/fleet-config.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { matchesPath } from './path-pattern.ts';
 import type { SecretProblem } from './secret-problem.ts';
@@ -13,7 +13,7 @@ const rule = z.strictObject({
   /** Patterns of path-pattern.ts, from the root of the repository. */
   paths: z.array(z.string()).check(z.minLength(1, 'a rule names at least one path')),
   /** Host names; `*` is every host. */
-  hosts: z._default(z.array(z.union([z.literal('*'), hostName])), []),
+  hosts: z._default(z.array(z.union([z.literal('*'), secretReader])), []),
   /** Hosts with one of these tags, as the last release knew them. */
   tags: z._default(z.array(z.string()), []),
   /** Whether a host that comes to read such a path needs somebody's approval. */

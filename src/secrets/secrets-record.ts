@@ -1,7 +1,7 @@
 // The record of re-keyed secrets, `.slipway/secrets.json` in the release tree: which source became which ciphertext for
 // whom. It makes re-keying idempotent and exposure answerable. Deterministic: sorted, no times, nothing of the source commit.
 import * as z from 'zod/mini';
-import { hostName } from '../api/fleet-config.ts';
+import { secretReader } from '../api/fleet-config.ts';
 
 export const SECRETS_RECORD_PATH = '.slipway/secrets.json';
 
@@ -24,7 +24,7 @@ const recordedSecret = z.strictObject({
    */
   plaintextMac: z.optional(sha256),
   /** Who can read the file on the release branch, each with all its keys. */
-  hosts: z.array(hostName),
+  hosts: z.array(secretReader),
 });
 
 const secretsRecord = z.strictObject({
@@ -38,9 +38,9 @@ const secretsRecord = z.strictObject({
   /** Who could decrypt the source branch, as the flake said. */
   editors: z.optional(z.array(fingerprint)),
   /** Tags of the fleet's hosts; what the next release's grants are judged by. */
-  tags: z.optional(z.record(hostName, z.array(z.string()))),
+  tags: z.optional(z.record(secretReader, z.array(z.string()))),
   /** The keys of every host that reads a secret. */
-  hosts: z.record(hostName, z.array(recordedKey)),
+  hosts: z.record(secretReader, z.array(recordedKey)),
   secrets: z.array(recordedSecret),
 });
 

@@ -25,6 +25,8 @@ export interface SceneFleet {
       /** The toplevel needs the shared derivation. */
       shared?: boolean;
       secrets?: Record<string, string>;
+      /** Secrets of home-manager users: name of the user, name of the secret, file. */
+      users?: Record<string, Record<string, string>>;
     }
   >;
   /** Shell words that the shared derivation runs. */

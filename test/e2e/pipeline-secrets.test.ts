@@ -65,6 +65,28 @@ async function open(scene: PipelineScene, path: string, reader: string): Promise
   return result.code === 0 ? result.stdout.toString('utf8') : undefined;
 }
 
+test('ci run re-keys the secrets of home-manager users for the users, whose key opens nothing of the host', async () => {
+  const scene = await secretScene();
+  scene.fleet.hosts['b'] = {
+    secrets: { shared: 'secrets/shared.age' },
+    users: { anna: { own: 'secrets/own.age' } },
+  };
+  scene.fleet.hosts['a'] = {};
+  await scene.push('A secret of anna');
+  const refused = await release(scene);
+  assert.match(JSON.stringify(refused.problems), /slipway\.hosts\.b\.users\.anna/);
+  const b = { publicKey: await publicKey('b'), users: { anna: await publicKey('a') } };
+  scene.fleet.slipway = { hosts: { b } };
+  await scene.push('Her key');
+  const run = await release(scene);
+  assert.equal(run.code, 0, JSON.stringify(run.problems));
+  assert.equal(await open(scene, 'secrets/own.age', 'a'), `own ${CANARY}`);
+  assert.equal(await open(scene, 'secrets/own.age', 'b'), undefined);
+  assert.equal(await open(scene, 'secrets/shared.age', 'b'), `shared ${CANARY}`);
+  assert.equal(await open(scene, 'secrets/shared.age', 'a'), undefined);
+  assert.equal((await release(scene)).finished.outcome, 'nothing-to-do');
+});
+
 test('ci run re-keys each secret for exactly its hosts, and leaves out what nobody uses', async () => {
   const scene = await secretScene();
   const run = await release(scene);

@@ -7,7 +7,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { makeKey, seal } from '../../src/secrets/secret-fleet.arbitrary.ts';
-import { parseHostSecrets, type HostSecrets } from '../../src/secrets/host-secrets.ts';
+import { parseFleetFacts } from '../../src/pipeline/fleet-facts.ts';
+import { parseSourceHostFacts, type SourceHostFacts } from '../../src/pipeline/host-facts.ts';
+import { secretReaders } from '../../src/pipeline/secret-readers.ts';
+import type { HostSecrets } from '../../src/secrets/host-secrets.ts';
 import { planSecrets } from '../../src/secrets/plan-secrets.ts';
 import { secretsExpression } from '../../src/secrets/secrets-expression.ts';
 import type { SourceTree } from '../../src/secrets/source-tree.ts';
@@ -28,6 +31,11 @@ const FLAKE = `{
       absent.config.age.secrets.gone.file = ./secrets/gone.age;
       built.config.age.secrets.made.file =
         derivation { name = "made"; system = "x86_64-linux"; builder = "/bin/sh"; };
+      homes.config = {
+        age.secrets.token.file = ./secrets/token.age;
+        home-manager.users.anna.age.secrets.db = { file = ./secrets/db.age; path = "$XDG_RUNTIME_DIR/agenix/db"; };
+        home-manager.users.bob.home.username = "bob";
+      };
       broken.config.age.secrets = throw "broken on purpose";
     };
   };
@@ -61,7 +69,11 @@ after(() => rmSync(dir, { recursive: true, force: true }));
 
 function evaluate(host: string): HostSecrets {
   const argv = ['eval', '--json', `${dir}#nixosConfigurations.${host}`, '--apply', secretsExpression];
-  return parseHostSecrets(host, JSON.parse(execFileSync('nix', argv, { env, stdio: 'pipe' }).toString()));
+  return facts(host, argv).secrets;
+}
+
+function facts(host: string, argv: readonly string[]): SourceHostFacts {
+  return parseSourceHostFacts(host, JSON.parse(execFileSync('nix', argv, { env, stdio: 'pipe' }).toString()));
 }
 
 function source(): SourceTree {
@@ -123,6 +135,26 @@ test('secretsExpression is tolerant of a host without secrets and of a file that
   assert.deepEqual(evaluate('bare'), {});
   assert.deepEqual(await findPaths('bare'), []);
   assert.deepEqual(await findPaths('absent'), ['file_missing']);
+});
+
+test('secretsExpression finds the secrets of home-manager users, apart from those of the host', () => {
+  const argv = ['eval', '--json', `${dir}#nixosConfigurations.homes`, '--apply', secretsExpression];
+  const { secrets, users } = facts('homes', argv);
+  assert.deepEqual([Object.keys(secrets), Object.keys(users)], [['token'], ['anna']]);
+  assert.equal(users['anna']?.['db']?.path, '$XDG_RUNTIME_DIR/agenix/db');
+  const fleet = parseFleetFacts({
+    hosts: ['homes'],
+    slipway: { hosts: { homes: { publicKey: 'host-key', users: { anna: 'anna-key' } } } },
+    nodes: {},
+  });
+  const readers = secretReaders(fleet, [{ ok: true, host: 'homes', value: { secrets, users }, ms: 1 }]);
+  assert.deepEqual(
+    Object.entries(readers).map(([name, one]) => [name, one.publicKeys, Object.keys(one.secrets ?? {})]),
+    [
+      ['homes', ['host-key'], ['token']],
+      ['anna@homes', ['anna-key'], ['db']],
+    ],
+  );
 });
 
 test('secretsExpression builds nothing to look at a secret that a derivation makes', async () => {

@@ -20,7 +20,10 @@
       makeHost =
         name: host:
         let
-          files = builtins.mapAttrs (_: file: { file = ./. + "/${file}"; }) (host.secrets or { });
+          filesOf = builtins.mapAttrs (_: file: { file = ./. + "/${file}"; });
+          files = filesOf (host.secrets or { });
+          users = builtins.mapAttrs (_: own: { age.secrets = filesOf own; }) (host.users or { });
+          all = builtins.attrValues files ++ builtins.concatMap (user: builtins.attrValues user.age.secrets) (builtins.attrValues users);
           toplevel = derivation {
             name = "nixos-system-${name}-test";
             system = host.system or "x86_64-linux";
@@ -35,13 +38,14 @@
             ];
             PATH = "/usr/bin:/bin";
             settings = settingsOf name;
-            secrets = builtins.concatStringsSep " " (map (s: "${s.file}") (builtins.attrValues files));
+            secrets = builtins.concatStringsSep " " (map (s: "${s.file}") all);
             tool = if host.shared or false then shared else "";
           };
         in
         {
           config = if host ? throws then throw host.throws else if host ? hog then hog host.hog else {
             age.secrets = files;
+            home-manager.users = users;
             system.build.toplevel = toplevel;
           };
         };
