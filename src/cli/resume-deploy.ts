@@ -1,9 +1,10 @@
-// `slipway deploy resume HOST`: takes up a deploy whose client was lost: follows it to its end and reports that. It cannot
+// `slipway deploy resume HOST`: takes up a deploy whose client was lost: follows it to its end, over a reboot too, and reports that. It cannot
 // confirm: the token died with the client, so a trial that still waits for it goes back.
 import { isFinal } from '../api/deploy-state.ts';
 import { outcomeOf } from '../deploy/deploy-outcome.ts';
 import { DeployProgress } from '../deploy/deploy-progress.ts';
-import { listTrials, watchTrial } from '../deploy/trial.ts';
+import { followTrial } from '../deploy/follow-trial.ts';
+import { listTrials } from '../deploy/trial.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { openProgressView } from './deploy-progress-view.ts';
@@ -31,7 +32,7 @@ export async function resumeDeploy(names: readonly string[], options: HostOption
       onState: (state: typeof trial): void => progress.state(state),
       onLog: (line: string): void => progress.log(line),
     };
-    outcomes.push(outcomeOf(chosen.name, await watchTrial(host, { id: trial.id }, watcher, io.signal)));
+    outcomes.push(outcomeOf(chosen.name, await followTrial(host, trial.id, watcher, io.signal)));
   }
   view[Symbol.dispose]();
   reportOutcomes(io, outcomes, { json, ms: performance.now() - started });

@@ -7,6 +7,7 @@ import { asSlipwayError, isCode } from '../util/errors.ts';
 import { retry } from '../util/retry.ts';
 import type { DeployProgress } from './deploy-progress.ts';
 import type { DeployRequest } from './deploy-request.ts';
+import { isGoingDown } from './follow-trial.ts';
 import type { Reachable } from './reachable.ts';
 import { confirmTrial, readTrial, rejectTrial, startTrial, watchTrial } from './trial.ts';
 import { longestTrial } from './trial-intent.ts';
@@ -14,7 +15,6 @@ import { longestTrial } from './trial-intent.ts';
 const RECONNECT_PAUSE_MS = 1_000;
 const CONFIRM_PAUSE_MS = 1_000;
 const CANCEL_PATIENCE_MS = 60_000;
-const GOING_DOWN: readonly DeployState['phase'][] = ['REBOOTING', 'ROLLING_BACK'];
 const ASK_AGAIN = { attempts: 6, baseMs: 1_000, maxMs: 5_000 };
 
 export class PushTrial {
@@ -102,7 +102,7 @@ export class PushTrial {
     const key = `${state.phase} ${state.since}`;
     if (!this.#seen.has(key)) this.#progress.state(state);
     this.#seen.add(key);
-    this.#rebooting = GOING_DOWN.includes(state.phase);
+    this.#rebooting = isGoingDown(state);
     if (state.phase !== 'AWAIT_CONFIRM' || this.#token === undefined || this.#confirming) return;
     this.#confirming = true;
     void this.#confirm(this.#token, limit);

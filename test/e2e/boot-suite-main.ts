@@ -13,7 +13,7 @@ import { openWorld, type World } from './lab/world.ts';
 import { BootMachine, LAB, openGuest, QUIET } from './qemu/boot-machine.ts';
 
 const FIRST_PORT = 2201;
-const SCENARIO_TIMEOUT_MS = 15 * 60_000;
+const SCENARIO_TIMEOUT_MS = 30 * 60_000;
 const DRIVER = new URL('deploy-driver-main.ts', import.meta.url).pathname;
 /** Emulated processors are slow; what must run out is short in the scenario that wants it. */
 const PATIENT_SSH = [

@@ -74,12 +74,16 @@ describe('a boot trial', { concurrency: 3 }, () => {
     await scene.assertRuns(place, place.old);
   });
 
-  test('goes back when nobody confirms', async () => {
+  test('goes back when nobody confirms, and a new client follows it there', async () => {
     const place = await scene.takeHost();
     const next = await scene.build(place.host, 'v2');
-    const client = scene.deploys.start(place.host, next, { timeouts: { confirm: 3 } });
+    const client = scene.deploys.start(place.host, next, { timeouts: { confirm: 10 } });
     await client.waitForLine(/^phase rebooting/, 30_000);
     client.kill('SIGKILL');
+    await scene.deploys.waitForPhase(place.host, 'BOOT_TRIAL', 'AWAIT_CONFIRM');
+    const to = ['--host', `root@${place.host.address}`, '--host-key', place.host.publicKey, '--json'];
+    const resumed = await scene.deploys.world.slipway(['deploy', 'resume', place.host.name, ...to]);
+    assert.equal(resumed.code, 10, resumed.stdout.toString() + resumed.stderr);
     const state = await scene.deploys.waitForPhase(place.host, 'ROLLED_BACK');
     assert.equal(state.reason, 'confirm-timeout');
     await scene.assertRuns(place, place.old);
