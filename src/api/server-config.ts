@@ -63,6 +63,18 @@ const cacheConfig = z.strictObject({
   pulledLimit: z.optional(z.int().check(z.minimum(0))),
 });
 
+/** Another cache that is to have all that one of ours has: for another region, or as a copy. */
+const mirrorConfig = z.strictObject({
+  cache: z.string(),
+  /** URL of the other cache. */
+  to: z
+    .string()
+    .check(z.regex(/^https?:\/\/[^\s?#@]+$/, 'not a URL like https://host/cache, without credentials')),
+  /** Of the other cache; it must be allowed to write. */
+  token: z.optional(secretReference),
+  every: z._default(z.int().check(z.minimum(10), z.maximum(604_800)), 3_600),
+});
+
 export const serverConfig = z.strictObject({
   data: absolutePath,
   ...storageConfig.shape,
@@ -83,6 +95,7 @@ export const serverConfig = z.strictObject({
   /** Runs that are kept for each repository. */
   keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
   caches: z._default(z.array(cacheConfig), [{ name: 'main', public: false }]),
+  mirrors: z._default(z.array(mirrorConfig), []),
   gc: z._default(garbageConfig, { every: 86_400, keep: 0, grace: 259_200, releases: 5, generations: 3 }),
   /** Attic servers whose tokens are good here. */
   attic: z._default(atticKeys, { hs256: [], rs256: [] }),
@@ -106,6 +119,7 @@ export const serverConfig = z.strictObject({
 });
 
 export type ServerConfig = z.infer<typeof serverConfig>;
+export type MirrorConfig = z.infer<typeof mirrorConfig>;
 export type RepositoryConfig = z.infer<typeof repositoryConfig>;
 
 /** References of the webhook secrets as a list, whatever the spelling. */

@@ -16,6 +16,13 @@ export const missingPathsQuestion = z.object({
 
 export const missingPathsAnswer = z.object({ missing: z.array(storeHash) });
 
+/** GET paths?after=<hash>: all that the cache holds, by hash. */
+export const pathPage = z.object({
+  paths: z.array(z.object({ hash: storeHash, narinfo: z.string() })),
+  /** For the next question; absent on the last page. */
+  next: z.optional(storeHash),
+});
+
 /** GET: what a client must know before it cuts anything. A client that does not know the versions uses Nix' protocol. */
 export const uploadTerms = z.object({
   protocol: z.int(),

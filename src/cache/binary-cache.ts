@@ -11,6 +11,7 @@ import { chunkKey, findKnownChunks, type ChunkScope } from './held-chunks.ts';
 import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding, type OpenedContent } from './content-reader.ts';
 import { parseLegacyNarName } from './legacy-nar-names.ts';
+import { listPaths, type PathPage } from './list-paths.ts';
 import { findMissingPaths } from './missing-paths.ts';
 import { formatBase32 } from '../nix/base32.ts';
 import { parseNarName } from './nar-names.ts';
@@ -177,6 +178,11 @@ export class BinaryCache implements AsyncDisposable {
   async findMissingChunks(scope: ChunkScope, hashes: readonly Uint8Array[]): Promise<boolean[]> {
     const known = await findKnownChunks(this.#database, scope, hashes);
     return hashes.map((hash) => !known.has(chunkKey(hash)));
+  }
+
+  /** A page of what the cache holds; see listPaths. */
+  async listPaths(cache: Cache, after: string): Promise<PathPage> {
+    return await listPaths(this.#database, cache, after);
   }
 
   /** Which of the hashes none of the caches holds; asking counts as use of those that are held. */

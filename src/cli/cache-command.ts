@@ -1,6 +1,7 @@
 // `slipway cache …`: make caches and see what they hold. Works on the data directory, also while the server runs.
 import { InvalidArgumentError, type Command } from 'commander';
 import { registerConfigure } from './cache-configure.ts';
+import { registerMirror } from './cache-mirror.ts';
 import { registerTrust } from './cache-trust.ts';
 import { registerUpstream } from './cache-upstream.ts';
 import { renderView, viewOf, type CacheView } from './cache-view.ts';
@@ -31,6 +32,7 @@ export function registerCache(program: Command, io: CliIo): void {
   registerConfigure(cache, io);
   registerTrust(cache, io);
   registerUpstream(cache, io);
+  registerMirror(cache, io);
   withDataOptions(cache.command('info'), io)
     .argument('<name>')
     .description('Settings, public key and contents of a cache')

@@ -21,6 +21,7 @@ import { SlipwayError } from '../util/errors.ts';
 import { collectBeside } from './collect-beside.ts';
 import { dataPaths, type DataPaths, makeDataDirectory } from './data-directory.ts';
 import { ensureCaches, openServerCache, type CacheView } from './server-cache.ts';
+import { mirrorRegularly } from './mirror-schedule.ts';
 import { openServerIdentities } from './server-identities.ts';
 import { ensureServerKeys, type ServerKeys } from './server-keys.ts';
 import {
@@ -84,6 +85,7 @@ export async function openControlPlane(
   const server = await openServer({ listen, app, cache: requests.metered(cacheHandler), onError });
   const flushUses = async (): Promise<void> => await cache.flushUses();
   const collecting = collectBeside({ database, flushUses, onError }, config, closing.signal);
+  const mirroring = mirrorRegularly({ ...config, ...server, ...keys, onError }, closing.signal);
   const open = opening.move();
   return {
     paths,
@@ -95,7 +97,7 @@ export async function openControlPlane(
     [Symbol.asyncDispose]: async () => {
       closing.abort(); // the live views end first: the server waits for requests that are under way
       await server[Symbol.asyncDispose]();
-      await collecting;
+      await Promise.all([collecting, mirroring]);
       await open.disposeAsync();
     },
   };

@@ -64,6 +64,17 @@ export async function admitReader(
   return { cache: overlay, layers: seesBase ? [overlay, found(base, name)] : [overlay], caller };
 }
 
+/** Who may have all paths of a cache told: whoever has a token to read it, also where reading needs none. */
+export async function admitLister(
+  parts: AccessParts,
+  request: IncomingMessage,
+  name: string,
+): Promise<Cache> {
+  const { cache, caller } = await admitReader(parts, request, name);
+  if (!mayRead(caller, name.split('~', 1)[0] ?? '')) throw unauthorized();
+  return cache;
+}
+
 export async function admitWriter(
   parts: AccessParts,
   request: IncomingMessage,

@@ -1,4 +1,4 @@
-// Slipway's own upload protocol, below `/_api/slipway/v1/caches/{cache}`: terms, what is missing, bundles.
+// Slipway's own protocol, below `/_api/slipway/v1/caches/{cache}`: terms, what is missing, bundles; and what is there.
 // Its client is ours: failures are JSON with the status of their code, 5xx included, and are tried again by it.
 import type { ServerResponse } from 'node:http';
 import { formatIssue } from '../api/issue-text.ts';
@@ -14,7 +14,7 @@ import { AUTHENTICATE_CHALLENGE } from '../auth/authorization-header.ts';
 import { isCacheName } from '../cache/cache-registry.ts';
 import { uploadVersions } from '../cache/upload-terms.ts';
 import { asSlipwayError, httpStatus, SlipwayError } from '../util/errors.ts';
-import { admitUploader, admitWriter, type AccessParts } from './cache-access.ts';
+import { admitLister, admitUploader, admitWriter, type AccessParts } from './cache-access.ts';
 import type { Exchange } from './cache-request.ts';
 import { drainRequest } from './drain-request.ts';
 import { readUpload, readUploadBytes } from './upload-body.ts';
@@ -26,7 +26,7 @@ interface UploadParts extends AccessParts {
 
 export interface UploadUrl {
   readonly cacheName: string;
-  readonly action: 'terms' | 'missing-paths' | 'missing-chunks' | 'bundles' | 'unknown';
+  readonly action: 'terms' | 'paths' | 'missing-paths' | 'missing-chunks' | 'bundles' | 'unknown';
 }
 
 const HASH_BYTES = 32;
@@ -40,6 +40,7 @@ export function parseUploadUrl(url: string): UploadUrl | undefined {
   switch (action) {
     case '':
       return { cacheName, action: 'terms' };
+    case 'paths':
     case 'missing-paths':
     case 'missing-chunks':
     case 'bundles':
@@ -69,6 +70,8 @@ async function dispatch(
   switch (action) {
     case 'terms':
       return await sendTerms(parts, cacheName, exchange);
+    case 'paths':
+      return await sendPaths(parts, cacheName, exchange);
     case 'missing-paths':
       return await sendMissingPaths(parts, cacheName, exchange);
     case 'missing-chunks':
@@ -84,6 +87,13 @@ async function sendTerms(parts: UploadParts, name: string, exchange: Exchange): 
   const { cache } = await admitWriter(parts, exchange.request, name);
   const terms: UploadTerms = { protocol: 1, ...uploadVersions(), storeDir: cache.storeDir };
   sendJson(exchange.response, 200, terms);
+}
+
+/** For mirrors. Even a public cache lists its paths for those alone whom it knows. */
+async function sendPaths(parts: UploadParts, name: string, exchange: Exchange): Promise<void> {
+  const cache = await admitLister(parts, exchange.request, name);
+  const after = /[?&]after=([0-9a-z]{32})(?:&|$)/.exec(exchange.request.url ?? '')?.[1] ?? '';
+  sendJson(exchange.response, 200, await parts.cache.listPaths(cache, after));
 }
 
 async function sendMissingPaths(parts: UploadParts, name: string, exchange: Exchange): Promise<void> {
@@ -130,7 +140,7 @@ async function takeBundle(parts: UploadParts, name: string, exchange: Exchange):
 }
 
 function checkMethod({ action }: UploadUrl, { request, response }: Exchange): void {
-  const wanted = action === 'terms' ? ['GET', 'HEAD'] : ['POST'];
+  const wanted = action === 'terms' || action === 'paths' ? ['GET', 'HEAD'] : ['POST'];
   if (action === 'unknown' || wanted.includes(request.method ?? '')) return;
   response.setHeader('allow', wanted.join(', '));
   throw new SlipwayError('invalid', `This URL takes ${wanted.join(' and ')} only.`, {
