@@ -46,9 +46,12 @@ async function runConnection(load: Load, { n, each, status }: Share): Promise<vo
     const ask = (): void => {
       const now = performance.now();
       const planned = pause === 0 ? now : begun + done * pause;
-      due = planned - now > 1 ? planned : Math.min(planned, now);
-      if (planned - now > 1) setTimeout(() => socket.write(request(done)), planned - now);
-      else socket.write(request(done));
+      const send = (): void => {
+        due = Math.min(planned, performance.now()); // timers may be early
+        socket.write(request(done));
+      };
+      if (planned - now > 1) setTimeout(send, planned - now);
+      else send();
     };
     socket.on('connect', ask);
     socket.on('error', reject);
