@@ -75,7 +75,12 @@ export class PackBlob implements AsyncDisposable {
   static async create(blobs: BlobStore): Promise<PackBlob> {
     const key = newPackKey();
     const blob = await blobs.create(key);
-    await blob.write(PACK_HEADER);
+    try {
+      await blob.write(PACK_HEADER);
+    } catch (error) {
+      await Promise.allSettled([blob[Symbol.asyncDispose]()]); // the first failure is the one to tell
+      throw error;
+    }
     return new PackBlob(key, blob);
   }
 

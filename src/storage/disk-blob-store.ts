@@ -46,7 +46,7 @@ class DiskBlobStore implements BlobStore {
     await this.#ensureDirectory(dirname(target));
     const temporary = join(this.#tmp, randomBytes(12).toString('hex'));
     const flags = constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL;
-    return new DiskBlobWriter(await open(temporary, flags, 0o600), temporary, target);
+    return new DiskBlobWriter(await open(temporary, flags, 0o600).catch(refuseWhenFull), temporary, target);
   }
 
   async read(key: string, offset: number, length: number, into?: Buffer): Promise<Buffer | undefined> {
@@ -99,7 +99,7 @@ class DiskBlobStore implements BlobStore {
 
   async #makeDirectory(path: string): Promise<void> {
     if (path.length > this.#blobs.length) await this.#ensureDirectory(dirname(path));
-    await mkdir(path, { recursive: true, mode: 0o700 });
+    await mkdir(path, { recursive: true, mode: 0o700 }).catch(refuseWhenFull);
     await syncDirectory(dirname(path));
   }
 
@@ -188,16 +188,18 @@ class DiskBlobWriter implements BlobWriter {
   async write(bytes: Uint8Array): Promise<void> {
     let written = 0;
     while (written < bytes.length) {
-      const { bytesWritten } = await this.#handle.write(bytes, written, bytes.length - written);
+      const { bytesWritten } = await this.#handle
+        .write(bytes, written, bytes.length - written)
+        .catch(refuseWhenFull);
       written += bytesWritten;
     }
   }
 
   async commit(): Promise<void> {
-    await this.#handle.datasync();
+    await this.#handle.datasync().catch(refuseWhenFull);
     // link(2) rather than rename(2): it refuses to replace, which is what put-if-absent means.
     await link(this.#temporary, this.#target).catch((error: unknown) => {
-      if (!hasCode(error, 'EEXIST')) throw error;
+      if (!hasCode(error, 'EEXIST')) return refuseWhenFull(error);
       throw new SlipwayError('conflict', `The blob ${this.#target} exists already.`);
     });
     await syncDirectory(dirname(this.#target));
@@ -215,6 +217,16 @@ class DiskBlobWriter implements BlobWriter {
 async function syncDirectory(path: string): Promise<void> {
   await using handle = await open(path, 'r');
   await handle.sync();
+}
+
+/** Told to whoever uploads: it is not their fault, and it passes. */
+function refuseWhenFull(error: unknown): never {
+  const full = hasCode(error, 'ENOSPC') || hasCode(error, 'EDQUOT');
+  if (!full) throw error;
+  throw new SlipwayError('unavailable', "The disk of the cache's server is full: nothing was stored.", {
+    next: 'Make room there (slipway cache gc, or a larger disk), then push again.',
+    cause: error,
+  });
 }
 
 async function ifPresent<T>(work: Promise<T>): Promise<T | undefined> {
