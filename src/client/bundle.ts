@@ -12,14 +12,32 @@ export interface OutgoingNar {
   left: number;
 }
 
+/** What is added at once, at most: a chunk, or a narinfo. */
+const LARGEST_RECORD = 2 * 1024 * 1024;
+
 export class Bundle {
   /** NARs whose path record is in this bundle, in order. */
   readonly finished: OutgoingNar[] = [];
   /** What its chunks decode to. */
   rawBytes = 0;
   #size = BUNDLE_MAGIC.length;
-  readonly #pieces: Buffer[] = [BUNDLE_MAGIC];
+  #buffer: Buffer;
   #current: OutgoingNar | undefined;
+
+  /** `buffer`: of a bundle that is answered. */
+  constructor(buffer: Buffer) {
+    this.#buffer = buffer;
+    BUNDLE_MAGIC.copy(buffer);
+  }
+
+  static ofSize(bytes: number): Bundle {
+    return new Bundle(Buffer.allocUnsafeSlow(bytes + LARGEST_RECORD));
+  }
+
+  /** What it was written into, for the next bundle. */
+  get buffer(): Buffer {
+    return this.#buffer;
+  }
 
   get size(): number {
     return this.#size;
@@ -47,7 +65,7 @@ export class Bundle {
   }
 
   bytes(): Buffer {
-    return Buffer.concat(this.#pieces, this.#size);
+    return this.#buffer.subarray(0, this.#size);
   }
 
   #open(nar: OutgoingNar): void {
@@ -65,7 +83,9 @@ export class Bundle {
   }
 
   #add(pieces: readonly Buffer[]): void {
-    this.#pieces.push(...pieces);
-    this.#size += pieces.reduce((sum, { length }) => sum + length, 0);
+    const length = pieces.reduce((sum, piece) => sum + piece.length, 0);
+    if (this.#size + length > this.#buffer.length)
+      this.#buffer = Buffer.concat([this.bytes()], 2 * (this.#size + length));
+    for (const piece of pieces) this.#size += piece.copy(this.#buffer, this.#size);
   }
 }

@@ -83,7 +83,9 @@ class ChunkPush {
   readonly #encoder: ChunkEncoder;
   /** Names of chunks that the cache holds or that are in a bundle already. */
   readonly #sent = new Set<string>();
-  #bundle = new Bundle();
+  /** Of bundles that are answered. */
+  readonly #spare: Buffer[] = [];
+  #bundle: Bundle;
   #sending: Promise<void> = Promise.resolve();
   #overtaken = false;
 
@@ -92,6 +94,7 @@ class ChunkPush {
     const { signal: outer } = options;
     this.#signal = outer ? AbortSignal.any([outer, this.#stop.signal]) : this.#stop.signal;
     this.#encoder = new ChunkEncoder(options.cache, this.#signal);
+    this.#bundle = Bundle.ofSize(this.#largest);
   }
 
   /** `overtaken`: the cache does not hold any more what it said it did; `published` says what got through. */
@@ -176,13 +179,15 @@ class ChunkPush {
     await this.#sending;
     const bundle = this.#bundle;
     if (bundle.isEmpty || this.#overtaken) return;
-    this.#bundle = new Bundle();
+    const buffer = this.#spare.pop();
+    this.#bundle = buffer === undefined ? Bundle.ofSize(this.#largest) : new Bundle(buffer);
     this.#sending = this.#sendBundle(bundle);
     this.#sending.catch(() => this.#stop.abort());
   }
 
   async #sendBundle(bundle: Bundle): Promise<void> {
     const answer = await this.#post(bundle);
+    this.#spare.push(bundle.buffer);
     if (answer === undefined) return;
     const lost = new Set(answer.lost);
     const results = bundle.finished.map((nar, n) => ({ nar, failure: answer.paths[n]?.failure }));
@@ -197,7 +202,7 @@ class ChunkPush {
 
   /** The server that has taken the end does not know the beginning; what it needs is durable, so names are enough. */
   async #sendAgain(nar: OutgoingNar): Promise<void> {
-    const bundle = new Bundle();
+    const bundle = Bundle.ofSize(0);
     const again: OutgoingNar = { info: nar.info, chunks: [], left: 0 };
     for (const record of nar.chunks) bundle.chunk(again, record);
     bundle.finish(again);

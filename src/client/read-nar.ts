@@ -5,10 +5,10 @@ import type { PathInfo } from '../effects/path-info.ts';
 import { writeNar } from '../nix/nar-writer.ts';
 import { SlipwayError } from '../util/errors.ts';
 
-/** Bytes of the NAR of `realPath`, as they were read. Fails with `nar_hash_mismatch` when it has another size than it had. */
+/** The NAR of `realPath`; a piece is the caller's only until it asks for the next. Fails with `nar_hash_mismatch` when it has another size than it had. */
 export async function* readNar(info: PathInfo, realPath: string): AsyncGenerator<Uint8Array> {
   let size = 0;
-  for await (const bytes of writeNar(await readNarNode(realPath))) {
+  for await (const bytes of writeNar(await readNarNode(realPath, 'lent'))) {
     size += bytes.length;
     if (size > info.narSize) break;
     yield bytes;
