@@ -4,7 +4,7 @@ import type { Transaction } from 'kysely';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import type { Schema } from '../storage/schema.ts';
-import { readRecords } from '../content/bundle-format.ts';
+import { MOST_PATHS_A_BUNDLE, readRecords } from '../content/bundle-format.ts';
 import { encodeFrame } from '../content/frame-codec.ts';
 import { FRAME_KIND } from '../content/pack-format.ts';
 import type { Hash } from '../nix/hash.ts';
@@ -24,8 +24,6 @@ import type { AdmittedPath, NarFacts, PathPublisher } from './path-publisher.ts'
 import { storedLength } from './stored-length.ts';
 import { UploadSessions } from './upload-sessions.ts';
 import type { Writer } from './writer.ts';
-
-const MOST_PATHS = 4096;
 
 export interface BundleUpload {
   readonly cache: Cache;
@@ -187,8 +185,8 @@ async function readBundle(upload: BundleUpload, intake: BundleIntake): Promise<A
         await intake.add(record);
         break;
       case 'path':
-        if (paths.length >= MOST_PATHS)
-          throw new SlipwayError('too_large', `A bundle may have ${MOST_PATHS} paths.`);
+        if (paths.length >= MOST_PATHS_A_BUNDLE)
+          throw new SlipwayError('too_large', `A bundle may have ${MOST_PATHS_A_BUNDLE} paths.`);
         paths.push({
           info: parseNarInfo(record.narInfo, upload.cache.storeDir),
           text: record.narInfo,

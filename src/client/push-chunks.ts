@@ -3,7 +3,7 @@
 // windows of chunks and two bundles, whatever the size of a NAR. What was sent is durable: after a cut, the next push
 // asks for it and does not send it again.
 import { plain, type PatchedChunk } from '../content/chunk-patcher.ts';
-import type { ChunkRecord } from '../content/bundle-format.ts';
+import { MOST_PATHS_A_BUNDLE, type ChunkRecord } from '../content/bundle-format.ts';
 import { encodeFrame } from '../content/frame-codec.ts';
 import { SlabCutter, type SlabWindow } from '../content/slab-cutter.ts';
 import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
@@ -31,6 +31,8 @@ const WINDOWS_AHEAD = 3;
 const BUNDLE_BYTES = 12 * 1024 * 1024;
 /** What a bundle may make the server restore: it then answers within a second or two. */
 const BUNDLE_RAW_BYTES = 256 * 1024 * 1024;
+/** A quarter of what may be in one: the others wait for its transaction. */
+const BUNDLE_PATHS = MOST_PATHS_A_BUNDLE / 4;
 /** A push that the cache's garbage collection has overtaken begins anew. */
 const ATTEMPTS = 3;
 
@@ -148,9 +150,13 @@ class ChunkPush {
       nar.chunks.push(record.frame.length === 0 ? record : { ...record, frame: EMPTY });
       nar.left -= record.rawLength;
       if (nar.left === 0) this.#bundle.finish(nar);
-      if (this.#bundle.size >= this.#largest || this.#bundle.rawBytes >= BUNDLE_RAW_BYTES) await this.#send();
+      if (this.#isFull(this.#bundle)) await this.#send();
     }
     window.release();
+  }
+
+  #isFull({ size, rawBytes, finished }: Bundle): boolean {
+    return size >= this.#largest || rawBytes >= BUNDLE_RAW_BYTES || finished.length >= BUNDLE_PATHS;
   }
 
   get #largest(): number {

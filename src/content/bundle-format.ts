@@ -9,6 +9,8 @@ import { LARGEST_FRAME } from './verify-frame.ts';
 export const BUNDLE_MAGIC: Buffer = Buffer.from('SWU1');
 /** Most bytes of a bundle: what proxies and load balancers let through. */
 export const LARGEST_BUNDLE = 32 * 1024 * 1024 - 1;
+/** Most paths of a bundle: they are published in one transaction. */
+export const MOST_PATHS_A_BUNDLE = 4096;
 
 const HEADER_BYTES = 5;
 const HASH_BYTES = 32;

@@ -4,7 +4,12 @@ import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { zstdCompressSync, constants } from 'node:zlib';
-import { BUNDLE_MAGIC, formatRecord, type BundleRecord } from '../../src/content/bundle-format.ts';
+import {
+  BUNDLE_MAGIC,
+  formatRecord,
+  MOST_PATHS_A_BUNDLE,
+  type BundleRecord,
+} from '../../src/content/bundle-format.ts';
 import { patchedChunkHash, plainChunkHash } from '../../src/content/chunk-identity.ts';
 import { encodeFrame } from '../../src/content/frame-codec.ts';
 import { MOST_PLACES } from '../../src/content/patched-frame.ts';
@@ -252,6 +257,8 @@ test('other bytes for a path that is there are 409, recorded, and change nothing
 test('what is too large is 413: a bundle, a NAR, a question', async () => {
   const large = Buffer.concat([BUNDLE_MAGIC, randomBytes(33 * 1024 * 1024)]);
   assert.equal((await main.send(large)).status, 413);
+  const paths = Array.from({ length: MOST_PATHS_A_BUNDLE + 1 }, () => pathRecord(good));
+  await refused(bundleOf(...paths), 413, 'too_large', /4096 paths/);
   await refused(bundleOf(begin(good, 2 ** 40)), 413, 'too_large', /A NAR may have/);
   assert.equal((await main.missingPaths(JSON.stringify({ paths: ['x'.repeat(900_000)] }))).status, 413);
   assert.equal((await main.request('POST', '/missing-chunks', randomBytes(32 * 8193))).status, 413);
