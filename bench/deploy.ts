@@ -1,6 +1,7 @@
 // What a deploy costs beyond `nix copy` and the activation, and how fifty hosts compare with one, on real booted test
 // hosts of this machine. Side by side: the two lines of shell that people write, and deploy-rs where SLIPWAY_DEPLOY_RS
 // names a folder with its programs. `npm run bench:deploy -- --json`: the last line is one JSON object.
+import { availableParallelism, loadavg } from 'node:os';
 import { parseArgs } from 'node:util';
 import { openBenchFleet, type BenchFleet } from './deploy-fleet.ts';
 import { type Cost, deployByHand, deployByRs, deployBySlipway } from './deploy-ways.ts';
@@ -20,12 +21,25 @@ await using fleet = await openBenchFleet(hosts);
 const one = await measureOne(fleet, Number(values.rounds));
 const many = await measureMany(fleet, hosts);
 const fiftyToOne = round(many.ms / one.slipway.rolloutMs);
+const cores = availableParallelism();
+/** All hosts are on this machine: less time than this its processors cannot take; a client with hosts elsewhere takes the second. */
+const cpuBoundMs = Math.round((many.clientCpuMs + many.hostCpuMs) / cores);
+const clientBoundMs = Math.round(many.clientCpuMs / cores);
 const summary = {
   bench: 'deploy',
   ok: one.overheadMs < LIMITS.overheadMs,
   limits: LIMITS,
   one,
-  many: { hosts, ...many, toOne: fiftyToOne, ok: fiftyToOne < LIMITS.fiftyToOne },
+  many: {
+    hosts,
+    ...many,
+    toOne: fiftyToOne,
+    ok: fiftyToOne < LIMITS.fiftyToOne,
+    cores,
+    load: loadavg().map(round),
+    cpuBoundMs,
+    clientBoundMs,
+  },
 };
 console.log(`${hosts} hosts at a time: ${JSON.stringify(summary.many)}`);
 if (values.json === true) console.log(JSON.stringify(summary));
