@@ -24,7 +24,7 @@ const PATIENT_SSH = [
   '-o',
   'ServerAliveCountMax=6',
 ];
-const TIMEOUTS = { lock: 60, activation: 120, confirm: 120, commit: 120, rollback: 120, boot: 300 };
+const TIMEOUTS = { lock: 300, activation: 600, confirm: 600, commit: 600, rollback: 600, boot: 900 };
 
 const { values } = parseArgs({
   options: { lanes: { type: 'string', default: '2' }, only: { type: 'string', default: '' } },

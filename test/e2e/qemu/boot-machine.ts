@@ -74,7 +74,8 @@ export class BootMachine {
     const esp = this.#disk('esp');
     const lab = join(this.#guest, 'root', LAB);
     const options = `init=${first}/init ${QUIET} lab.version=v1`;
-    const entry = `title NixOS\nlinux /EFI/nixos/k.efi\ninitrd /EFI/nixos/i.efi\noptions ${options}\n`;
+    const [kernel, initrd] = [espName('vmlinuz', 'kernel'), espName('initrd-a', 'initrd')];
+    const entry = `title NixOS\nlinux /${kernel}\ninitrd /${initrd}\noptions ${options}\n`;
     await writeFile(join(this.#folder, 'entry'), entry);
     await writeFile(join(this.#folder, 'loader'), 'timeout 0\ndefault nixos-generation-1.conf\n');
     await execText(['truncate', '-s', '128M', esp]);
@@ -83,8 +84,11 @@ export class BootMachine {
     await execText(['mmd', '-i', esp, ...folders.map((folder) => `::/${folder}`)]);
     const files = [
       [SYSTEMD_BOOT, 'EFI/BOOT/BOOTX64.EFI'],
-      [join(lab, 'vmlinuz'), 'EFI/nixos/k.efi'],
-      [join(lab, 'initrd-a'), 'EFI/nixos/i.efi'],
+      [join(lab, 'vmlinuz'), kernel],
+      ...['a', 'b', 'panics', 'hangs'].map((kind) => {
+        const name = `initrd-${kind}`;
+        return [join(lab, name), espName(name, 'initrd')] as const;
+      }),
       [join(this.#folder, 'entry'), 'loader/entries/nixos-generation-1.conf'],
       [join(this.#folder, 'loader'), 'loader/loader.conf'],
       [join(this.#world.folder, 'home/.ssh/id_ed25519.pub'), 'lab/authorized_keys'],
@@ -151,4 +155,10 @@ export class BootMachine {
   #disk(name: string): string {
     return join(this.#folder, `${name}.img`);
   }
+}
+
+/** Where the guest's installer puts a kernel or initrd; there already, it is not copied by an emulated processor. */
+function espName(file: string, kind: string): string {
+  const hash = createHash('sha256').update(`${LAB}/${file}\n`).digest('hex');
+  return `EFI/nixos/${hash.slice(0, 32)}-${kind}.efi`;
 }
