@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-s3 test-faults test-boot test-crash test-replicas setup
+.PHONY: demo test test-s3 test-faults test-boot test-crash test-replicas test-nix-pairs setup
 
 demo:
 	@scripts/setup.sh demo
@@ -33,6 +33,13 @@ test-crash: setup
 test-replicas: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
 	  $(NODE) test/e2e/replica-suite-main.ts $(ARGS)
+
+# The real nix pushes, pulls, verifies and asks for logs on each pair of storage.
+test-nix-pairs: setup
+	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
+	  PATH="$(CURDIR)/node_modules/.bin:$$PATH" && node --test test/e2e/cache-nix.test.ts && \
+	  for pair in postgres s3 "postgres s3"; do \
+	    SLIPWAY_TEST_STORAGE="$$pair" node --test test/e2e/cache-nix-pair-main.ts || exit 1; done
 
 setup:
 	@scripts/setup.sh
