@@ -61,8 +61,8 @@ export function parseRecipe(bytes: Uint8Array): Recipe {
   if (normaliser > NORMALISER_VERSION) throw broken('normaliser');
   const size = reader.varint();
   const hash = reader.take(HASH_BYTES);
-  const literals = Array.from({ length: reader.varint() }, () => reader.take(reader.varint()));
-  const chunks = Array.from({ length: reader.varint() }, () => parseChunk(reader, literals));
+  const literals = Array.from({ length: reader.count() }, () => reader.take(reader.varint()));
+  const chunks = Array.from({ length: reader.count() }, () => parseChunk(reader, literals));
   reader.end();
   return { hash, size, chunks };
 }
@@ -152,6 +152,13 @@ class RecipeReader {
 
   expect(bytes: Buffer, what: string): void {
     if (!this.take(bytes.length).equals(bytes)) throw broken(what);
+  }
+
+  /** Of things that take a byte each at least: a larger one is damage, not a reason to ask for memory. */
+  count(): number {
+    const count = this.varint();
+    if (count > this.#bytes.length) throw broken('count');
+    return count;
   }
 
   varint(): number {
