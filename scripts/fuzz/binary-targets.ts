@@ -4,8 +4,8 @@ import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { crc32, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { decompressed, type UploadCompression } from '../../src/cache/decompress.ts';
-import { formatJournal, parseJournalKey, parseJournalLine } from '../../src/cache/journal-format.ts';
+import { decompressed, type UploadCompression } from '../../src/cache/ingest/decompress.ts';
+import { formatJournal, parseJournalKey, parseJournalLine } from '../../src/cache/recovery/journal-format.ts';
 import { formatRecord, readRecords } from '../../src/content/bundle-format.ts';
 import { encodeFrame, decodeFrame } from '../../src/content/frame-codec.ts';
 import {

@@ -1,7 +1,7 @@
 // When paths were last asked for, gathered in memory and written once a minute: retention needs days, not seconds.
 import type { Database } from '../storage/database.ts';
 import { sleep } from '../util/deadline.ts';
-import { rescuePaths } from './rescue-paths.ts';
+import { rescuePaths } from './garbage/rescue-paths.ts';
 
 const FLUSH_MS = 60_000;
 const MOST_PENDING = 50_000; // about 10 MB; more are written early

@@ -13,7 +13,7 @@ import {
   parseUpstreams,
   sourceColumns,
   sourcesKey,
-} from './source-columns.ts';
+} from './sources/source-columns.ts';
 
 /** What a cache may be called: it becomes the first segment of its URLs. */
 const NAME = /^[A-Za-z0-9][A-Za-z0-9_+-]{0,49}$/;

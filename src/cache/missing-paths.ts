@@ -3,7 +3,7 @@
 import type { Database } from '../storage/database.ts';
 import type { AccessTimes } from './access-times.ts';
 import type { Cache } from './cache-registry.ts';
-import { rescuePaths } from './rescue-paths.ts';
+import { rescuePaths } from './garbage/rescue-paths.ts';
 
 const HASHES_A_QUERY = 500;
 

@@ -8,7 +8,7 @@ import { storePathBaseName, storePathHash, type StorePath } from '../nix/store-p
 import type { Schema } from '../storage/schema.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
-import { rescuePaths } from './rescue-paths.ts';
+import { rescuePaths } from './garbage/rescue-paths.ts';
 import { UPSTREAM_WRITER, type Writer } from './writer.ts';
 
 const MOST_FOREIGN_SIGNATURES = 32; // narinfos with more than 64 in all are refused by readers, ours included

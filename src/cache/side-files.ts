@@ -4,9 +4,9 @@ import type { Database } from '../storage/database.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { Cache } from './cache-registry.ts';
-import { commitContent } from './commit-content.ts';
-import { ContentWriter } from './content-writer.ts';
-import type { PackPool } from './pack-pool.ts';
+import { commitContent } from './ingest/commit-content.ts';
+import { ContentWriter } from './ingest/content-writer.ts';
+import type { PackPool } from './ingest/pack-pool.ts';
 
 const STORE_HASH = '[0-9abcdfghijklmnpqrsvwxyz]{32}';
 const MIB = 1024 * 1024;

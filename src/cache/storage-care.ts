@@ -3,9 +3,9 @@
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { Journal } from './journal.ts';
-import { mergeRegularly } from './merge-packs.ts';
-import { startScrub } from './scrub.ts';
+import { Journal } from './recovery/journal.ts';
+import { mergeRegularly } from './garbage/merge-packs.ts';
+import { startScrub } from './recovery/scrub.ts';
 
 export interface StorageCareOptions {
   readonly database: Database;

@@ -2,7 +2,7 @@
 // Read a page at a time, because a million rows in one query would hold up every request.
 import { setImmediate as pause } from 'node:timers/promises';
 import type { Database } from '../storage/database.ts';
-import type { GarbageReport } from './collect-garbage.ts';
+import type { GarbageReport } from './garbage/collect-garbage.ts';
 
 const IDS_A_PAGE = 1000;
 

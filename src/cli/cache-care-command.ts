@@ -2,9 +2,9 @@
 import { existsSync } from 'node:fs';
 import { join } from 'node:path';
 import type { Command } from 'commander';
-import { fsck, type FsckReport } from '../cache/fsck.ts';
-import { flushJournal } from '../cache/journal.ts';
-import { rebuildDatabase, type RebuildResult } from '../cache/rebuild.ts';
+import { fsck, type FsckReport } from '../cache/recovery/fsck.ts';
+import { flushJournal } from '../cache/recovery/journal.ts';
+import { rebuildDatabase, type RebuildResult } from '../cache/recovery/rebuild.ts';
 import { lockDirectory } from '../storage/directory-lock.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';

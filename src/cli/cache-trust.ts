@@ -1,8 +1,8 @@
 // `slipway cache who|conflicts|promote`: who wrote a path, what was refused, and publishing what a contributor holds.
 import { userInfo } from 'node:os';
 import type { Command } from 'commander';
-import { planPromotion, Promoter } from '../cache/promotion.ts';
-import { findOrigins, listConflicts, type Conflict, type Origin } from '../cache/provenance.ts';
+import { planPromotion, Promoter } from '../cache/trust/promotion.ts';
+import { findOrigins, listConflicts, type Conflict, type Origin } from '../cache/trust/provenance.ts';
 import { endEpoch } from '../cache/resign-paths.ts';
 import { parseStorePath, storePathHash } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';

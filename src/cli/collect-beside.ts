@@ -2,8 +2,8 @@
 import { once } from 'node:events';
 import { Worker } from 'node:worker_threads';
 import type { ServerConfig } from '../api/server-config.ts';
-import { DEFAULT_GARBAGE_SETTINGS } from '../cache/collect-garbage.ts';
-import { collectRegularly } from '../cache/garbage-schedule.ts';
+import { DEFAULT_GARBAGE_SETTINGS } from '../cache/garbage/collect-garbage.ts';
+import { collectRegularly } from '../cache/garbage/garbage-schedule.ts';
 import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { GarbageReply, GarbageTask } from './garbage-worker.ts';

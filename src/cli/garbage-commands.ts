@@ -5,8 +5,8 @@ import {
   DEFAULT_GARBAGE_SETTINGS,
   SHORTEST_GRACE_MS,
   type GarbageReport,
-} from '../cache/collect-garbage.ts';
-import { deletePath, type Deletion } from '../cache/delete-path.ts';
+} from '../cache/garbage/collect-garbage.ts';
+import { deletePath, type Deletion } from '../cache/garbage/delete-path.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';

@@ -1,7 +1,7 @@
 // A thread that collects garbage once: it reads every row, which would hold up the requests of the thread that serves, and
 // what it had in memory goes with it. Its connection to the database is its own.
 import { parentPort, workerData } from 'node:worker_threads';
-import { collectGarbage, type GarbageSettings } from '../cache/collect-garbage.ts';
+import { collectGarbage, type GarbageSettings } from '../cache/garbage/collect-garbage.ts';
 import type { ServerConfig } from '../api/server-config.ts';
 import { asSlipwayError, type ErrorCode } from '../util/errors.ts';
 import { dataPaths } from './data-directory.ts';

@@ -1,8 +1,8 @@
 // `slipway pin`, `unpin` and `pins`: what garbage collection must keep, whatever its age.
 import type { Command } from 'commander';
-import { DEFAULT_GARBAGE_SETTINGS } from '../cache/collect-garbage.ts';
-import { readRoots } from '../cache/gc-roots.ts';
-import { addPin, listPins, removePin } from '../cache/pins.ts';
+import { DEFAULT_GARBAGE_SETTINGS } from '../cache/garbage/collect-garbage.ts';
+import { readRoots } from '../cache/garbage/gc-roots.ts';
+import { addPin, listPins, removePin } from '../cache/garbage/pins.ts';
 import { parseStorePath } from '../nix/store-path.ts';
 import type { CliIo } from './cli-io.ts';
 import { openData } from './data-directory.ts';

@@ -1,7 +1,7 @@
 // Opens what the configuration says the server keeps its knowledge and its bytes in. The settings (references of secrets,
 // never the secrets) are remembered in the data directory, so that `slipway cache` and `slipway token` find the same.
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
-import { sweep } from '../cache/sweep.ts';
+import { sweep } from '../cache/garbage/sweep.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { storageConfig, type S3Config, type StorageConfig } from '../api/storage-config.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';

@@ -2,7 +2,7 @@
 import type { Command } from 'commander';
 import { formatScope, parseScope, type AtticScope, type Scope } from '../auth/scope.ts';
 import type { TokenInfo } from '../auth/token-registry.ts';
-import { quarantineWriter, type QuarantineResult } from '../cache/quarantine.ts';
+import { quarantineWriter, type QuarantineResult } from '../cache/trust/quarantine.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
 import { dataPaths, openData } from './data-directory.ts';

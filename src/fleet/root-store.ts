@@ -1,5 +1,5 @@
 // Which systems the cache must keep for the fleet: what hosts run or may go back to, and what releases brought them.
-// src/cache/gc-roots.ts decides how many of them stay.
+// src/cache/garbage/gc-roots.ts decides how many of them stay.
 import type { Transaction } from 'kysely';
 import type { AgentReport } from '../api/agent-report.ts';
 import type { RunEvent } from '../api/run-events.ts';

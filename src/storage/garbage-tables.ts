@@ -37,6 +37,6 @@ export interface GarbageRunTable {
   id: Generated<number>;
   started_at: number;
   ended_at: number;
-  /** JSON, see GarbageReport in src/cache/collect-garbage.ts. */
+  /** JSON, see GarbageReport in src/cache/garbage/collect-garbage.ts. */
   report: string;
 }

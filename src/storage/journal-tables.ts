@@ -1,4 +1,4 @@
-// Tables of the journal (src/cache/journal.ts): rows that are to be written beside the packs, and how far things got.
+// Tables of the journal (src/cache/recovery/journal.ts): rows that are to be written beside the packs, and how far things got.
 import type { Generated } from 'kysely';
 
 export interface JournalTables {

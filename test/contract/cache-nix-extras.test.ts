@@ -7,8 +7,8 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { Readable } from 'node:stream';
 import { brotliCompressSync, gzipSync, zstdCompressSync } from 'node:zlib';
-import { decompressed } from '../../src/cache/decompress.ts';
-import { quarantineWriter } from '../../src/cache/quarantine.ts';
+import { decompressed } from '../../src/cache/ingest/decompress.ts';
+import { quarantineWriter } from '../../src/cache/trust/quarantine.ts';
 import { issueToken, openCacheServer } from './cache-server.ts';
 import { narInfo, nix32, noise, pathNamed, testPath, Uploader } from './cache-uploads.ts';
 

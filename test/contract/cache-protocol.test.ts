@@ -7,7 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
-import { decompressed } from '../../src/cache/decompress.ts';
+import { decompressed } from '../../src/cache/ingest/decompress.ts';
 import { fingerprint, parseNarInfo } from '../../src/nix/narinfo.ts';
 import {
   generateSecretKey,

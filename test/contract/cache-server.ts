@@ -9,7 +9,7 @@ import { openCallers } from '../../src/auth/callers.ts';
 import { parseScope } from '../../src/auth/scope.ts';
 import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-registry.ts';
 import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
-import { sweep } from '../../src/cache/sweep.ts';
+import { sweep } from '../../src/cache/garbage/sweep.ts';
 import { createCacheHandler } from '../../src/http/cache-handler.ts';
 import { readNarNode } from '../../src/effects/nar-files.ts';
 import { readSecretReference } from '../../src/effects/secret-reference.ts';

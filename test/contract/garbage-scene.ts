@@ -6,12 +6,16 @@ import { existsSync, mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { formatBase32 } from '../../src/nix/base32.ts';
-import { collectGarbage, type GarbageReport, type GarbageSettings } from '../../src/cache/collect-garbage.ts';
-import { commitContent } from '../../src/cache/commit-content.ts';
+import {
+  collectGarbage,
+  type GarbageReport,
+  type GarbageSettings,
+} from '../../src/cache/garbage/collect-garbage.ts';
+import { commitContent } from '../../src/cache/ingest/commit-content.ts';
 import { ContentLayouts } from '../../src/cache/content-layout.ts';
 import { ContentReader } from '../../src/cache/content-reader.ts';
-import { ContentWriter, type StagedContent } from '../../src/cache/content-writer.ts';
-import { rescuePaths } from '../../src/cache/rescue-paths.ts';
+import { ContentWriter, type StagedContent } from '../../src/cache/ingest/content-writer.ts';
+import { rescuePaths } from '../../src/cache/garbage/rescue-paths.ts';
 import type { BlobEntry, BlobStore, BlobWriter } from '../../src/storage/blob-store.ts';
 import type { Database } from '../../src/storage/database.ts';
 import { openSqliteDatabase } from '../../src/storage/sqlite-database.ts';

@@ -1,9 +1,9 @@
 // Garbage collection over a real database: what goes, what stays, and what happens in its middle.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { collectGarbage, type GarbageReport } from '../../src/cache/collect-garbage.ts';
-import { commitContent } from '../../src/cache/commit-content.ts';
-import { ContentWriter } from '../../src/cache/content-writer.ts';
+import { collectGarbage, type GarbageReport } from '../../src/cache/garbage/collect-garbage.ts';
+import { commitContent } from '../../src/cache/ingest/commit-content.ts';
+import { ContentWriter } from '../../src/cache/ingest/content-writer.ts';
 import { isCode } from '../../src/util/errors.ts';
 import { block, Scene, SETTINGS } from './garbage-scene.ts';
 

@@ -1,11 +1,11 @@
 // Small packs are put together while uploads, readers and other servers go on.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { ContentWriter, type StagedContent } from '../../src/cache/content-writer.ts';
-import { mergePacks } from '../../src/cache/merge-packs.ts';
-import { PackPool } from '../../src/cache/pack-pool.ts';
-import { readLivePack, rewritePacks } from '../../src/cache/rewrite-packs.ts';
-import { sweep } from '../../src/cache/sweep.ts';
+import { ContentWriter, type StagedContent } from '../../src/cache/ingest/content-writer.ts';
+import { mergePacks } from '../../src/cache/garbage/merge-packs.ts';
+import { PackPool } from '../../src/cache/ingest/pack-pool.ts';
+import { readLivePack, rewritePacks } from '../../src/cache/garbage/rewrite-packs.ts';
+import { sweep } from '../../src/cache/garbage/sweep.ts';
 import { block, Scene } from './garbage-scene.ts';
 
 const HOUR = 3600_000;

@@ -4,9 +4,9 @@ import { mkdtempSync, rmSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { findOrigins, listConflicts } from '../../src/cache/provenance.ts';
-import { planPromotion, Promoter } from '../../src/cache/promotion.ts';
-import { quarantineWriter } from '../../src/cache/quarantine.ts';
+import { findOrigins, listConflicts } from '../../src/cache/trust/provenance.ts';
+import { planPromotion, Promoter } from '../../src/cache/trust/promotion.ts';
+import { quarantineWriter } from '../../src/cache/trust/quarantine.ts';
 import { fingerprint, parseNarInfo } from '../../src/nix/narinfo.ts';
 import { parseHash } from '../../src/nix/hash.ts';
 import {

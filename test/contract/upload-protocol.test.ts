@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { collectChunks } from '../../src/cache/collect-chunks.ts';
+import { collectChunks } from '../../src/cache/garbage/collect-chunks.ts';
 import { temporaryFolder } from '../e2e/cache-scene.ts';
 import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
 import { testPath, Uploader, type TestPath } from './cache-uploads.ts';

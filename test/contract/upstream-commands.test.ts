@@ -2,8 +2,8 @@
 import assert from 'node:assert/strict';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
-import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from '../../src/cache/collect-garbage.ts';
-import { isOverPulledLimit } from '../../src/cache/pulled-figures.ts';
+import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from '../../src/cache/garbage/collect-garbage.ts';
+import { isOverPulledLimit } from '../../src/cache/sources/pulled-figures.ts';
 import { exec, type ExecResult } from '../../src/effects/exec.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { openDiskBlobStore } from '../../src/storage/disk-blob-store.ts';

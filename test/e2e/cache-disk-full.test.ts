@@ -7,7 +7,7 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { execText } from '../../src/effects/exec.ts';
-import { fsck } from '../../src/cache/fsck.ts';
+import { fsck } from '../../src/cache/recovery/fsck.ts';
 import { issueToken, openCacheServer } from '../contract/cache-server.ts';
 import { openTestStorage } from '../contract/cache-storage.ts';
 import { narInfo, nix32, noise, testPath, Uploader } from '../contract/cache-uploads.ts';

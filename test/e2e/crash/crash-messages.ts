@@ -1,5 +1,5 @@
 // What the crash suite and the servers that it kills say to each other over the IPC channel of the process.
-import type { FsckReport } from '../../../src/cache/fsck.ts';
+import type { FsckReport } from '../../../src/cache/recovery/fsck.ts';
 import type { S3Options } from '../../../src/storage/s3-client.ts';
 
 /** Where a server keeps what it knows and what it holds. */

@@ -2,12 +2,12 @@
 // packs and writes the journal, all at once. Loads its code, then waits for orders (crash-messages.ts) over IPC.
 import { mkdirSync } from 'node:fs';
 import { join } from 'node:path';
-import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from '../../../src/cache/collect-garbage.ts';
-import { fsck } from '../../../src/cache/fsck.ts';
-import { flushJournal } from '../../../src/cache/journal.ts';
-import { mergePacks } from '../../../src/cache/merge-packs.ts';
-import { addPin } from '../../../src/cache/pins.ts';
-import { rebuildDatabase } from '../../../src/cache/rebuild.ts';
+import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from '../../../src/cache/garbage/collect-garbage.ts';
+import { fsck } from '../../../src/cache/recovery/fsck.ts';
+import { flushJournal } from '../../../src/cache/recovery/journal.ts';
+import { mergePacks } from '../../../src/cache/garbage/merge-packs.ts';
+import { addPin } from '../../../src/cache/garbage/pins.ts';
+import { rebuildDatabase } from '../../../src/cache/recovery/rebuild.ts';
 import { parseStorePath } from '../../../src/nix/store-path.ts';
 import { openDiskBlobStore, removeUnfinished } from '../../../src/storage/disk-blob-store.ts';
 import { openPostgresDatabase } from '../../../src/storage/postgres-database.ts';

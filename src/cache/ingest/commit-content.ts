@@ -1,0 +1,164 @@
+// Makes a staged content known: packs, chunks and recipe, inside the caller's transaction.
+import type { Transaction } from 'kysely';
+import type { Schema } from '../../storage/schema.ts';
+import { SlipwayError } from '../../util/errors.ts';
+import { claimChunks } from './claim-chunks.ts';
+import { isWhole } from '../recovery/content-health.ts';
+import type { StagedContent } from './content-writer.ts';
+import { FRAME_KIND, type PackEntry } from '../../content/pack-format.ts';
+import type { SealedPack } from './pack-writer.ts';
+import { parseRecipe } from '../../content/recipe.ts';
+import { revivePack } from '../garbage/retired-packs.ts';
+
+const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
+
+/** Returns the content's id. Committing the same content twice is harmless and heals what was damaged. */
+export async function commitContent(
+  transaction: Transaction<Schema>,
+  staged: StagedContent & { readonly flatHash: Buffer | undefined },
+  now: number,
+): Promise<number> {
+  await commitPacks(transaction, staged.packs, now);
+  await claimChunks(
+    transaction,
+    parseRecipe(staged.recipe).chunks.map(({ hash }) => hash),
+  );
+  const { id } = await transaction
+    .insertInto('content')
+    .values({
+      hash: staged.hash,
+      size: staged.size,
+      recipe: staged.recipe,
+      flat_hash: staged.flatHash ?? null,
+      created_at: now,
+      damaged_at: null,
+    })
+    // The chunks of the staged recipe are all held now, so the content is whole, whatever it was before.
+    .onConflict((conflict) =>
+      conflict.column('hash').doUpdateSet((set) => ({
+        damaged_at: null,
+        recipe: staged.recipe,
+        flat_hash: set.fn.coalesce('excluded.flat_hash', 'content.flat_hash'), // a rebuilt database lacks it
+      })),
+    )
+    .returning('id')
+    .executeTakeFirstOrThrow();
+  return id;
+}
+
+/** Names packs and their chunks; contents that lacked one of them are whole again. */
+export async function commitPacks(
+  transaction: Transaction<Schema>,
+  packs: readonly SealedPack[],
+  now: number,
+): Promise<void> {
+  let healed = 0;
+  for (const pack of packs) healed += await commitPack(transaction, pack, now);
+  if (healed > 0) await healContents(transaction);
+}
+
+/** Names a pack and its chunks. Returns how many damaged chunks it replaces. */
+export async function commitPack(
+  transaction: Transaction<Schema>,
+  pack: SealedPack,
+  now: number,
+): Promise<number> {
+  const id = await namePack(transaction, pack, now);
+  const chunks = uniqueChunks(pack.entries);
+  let healed = 0;
+  for (let from = 0; from < chunks.length; from += ROWS_AN_INSERT)
+    healed += await commitChunks(transaction, id, chunks.slice(from, from + ROWS_AN_INSERT));
+  return healed;
+}
+
+/** Uploads that share a pack may both have stored a chunk in it; PostgreSQL takes a key once in a statement. */
+function uniqueChunks(entries: readonly PackEntry[]): PackEntry[] {
+  const chunks = entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  return [...new Map(chunks.map((chunk) => [Buffer.from(chunk.hash).toString('latin1'), chunk])).values()];
+}
+
+/** Uploads that share a pack name it one after another. */
+async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
+  await transaction
+    .insertInto('pack')
+    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .onConflict((conflict) => conflict.column('blob_key').doNothing())
+    .execute();
+  const row = await transaction
+    .selectFrom('pack')
+    .select(['id', 'retired_at'])
+    .where('blob_key', '=', pack.blobKey)
+    .executeTakeFirstOrThrow();
+  // Frames of others in it were moved while this upload went on.
+  if (row.retired_at === null || (await revivePack(transaction, row.id))) return row.id;
+  throw new SlipwayError('unavailable', 'The upload took so long that its pack was removed meanwhile.', {
+    next: 'Push it again.',
+  });
+}
+
+async function commitChunks(
+  transaction: Transaction<Schema>,
+  packId: number,
+  chunks: readonly PackEntry[],
+): Promise<number> {
+  const damaged = await transaction
+    .selectFrom('chunk')
+    .select((builder) => builder.fn.countAll<number>().as('count'))
+    .where(
+      'hash',
+      'in',
+      chunks.map((chunk) => chunk.hash),
+    )
+    .where('damaged_at', 'is not', null)
+    .executeTakeFirstOrThrow();
+  await transaction
+    .insertInto('chunk')
+    .values(chunks.map((chunk) => chunkRow(packId, chunk)))
+    // Another upload may have stored the same chunk meanwhile: the first place wins unless it is damaged or on its
+    // way out.
+    .onConflict((conflict) =>
+      conflict
+        .column('hash')
+        .doUpdateSet((excluded) => ({
+          pack_id: excluded.ref('excluded.pack_id'),
+          frame_offset: excluded.ref('excluded.frame_offset'),
+          frame_length: excluded.ref('excluded.frame_length'),
+          frame_crc: excluded.ref('excluded.frame_crc'),
+          damaged_at: null,
+          orphaned_at: null,
+        }))
+        .where((where) =>
+          where.or([where('chunk.damaged_at', 'is not', null), where('chunk.orphaned_at', 'is not', null)]),
+        ),
+    )
+    .execute();
+  return damaged.count;
+}
+
+function chunkRow(packId: number, chunk: PackEntry) {
+  return {
+    hash: chunk.hash,
+    pack_id: packId,
+    frame_offset: chunk.offset,
+    frame_length: chunk.frameLength,
+    frame_crc: chunk.frameCrc,
+    raw_length: chunk.rawLength,
+    damaged_at: null,
+  };
+}
+
+/** Contents that counted as absent because of a chunk that is whole again. */
+async function healContents(transaction: Transaction<Schema>): Promise<void> {
+  const contents = await transaction
+    .selectFrom('content')
+    .select(['id', 'recipe'])
+    .where('damaged_at', 'is not', null)
+    .execute();
+  for (const content of contents)
+    if (await isWhole(transaction, content.recipe))
+      await transaction
+        .updateTable('content')
+        .set({ damaged_at: null })
+        .where('id', '=', content.id)
+        .execute();
+}
