@@ -19,6 +19,10 @@ test-faults: setup
 test: setup
 	@$(NODE) scripts/run-tests.ts $(ARGS)
 
+# Variations of the faults that `make test` has one of each.
+test-thorough: setup
+	@SLIPWAY_THOROUGH=1 $(NODE) scripts/run-tests.ts test/e2e/deploy-faults test/e2e/boot-trial test/e2e/deploy-trial
+
 # The S3 tests once more, against a strict and complete server that is built by its own toolchain.
 test-s3: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \

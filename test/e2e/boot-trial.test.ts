@@ -4,18 +4,20 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DeployPhase } from '../../src/api/deploy-state.ts';
 import { type BootScene, openBootScene } from './boot-scene.ts';
+import { thorough, variation } from './variation.ts';
 
 describe('a boot trial', { concurrency: 3 }, () => {
   let scene: BootScene;
   before(async () => {
-    scene = await openBootScene(12);
+    scene = await openBootScene(thorough ? 12 : 5);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
   });
 
   for (const names of ['generations', 'hashes']) {
-    test(`makes a new kernel permanent once it was booted and confirmed (entries by ${names})`, async () => {
+    const run = names === 'generations' ? test : variation;
+    run(`makes a new kernel permanent once it was booted and confirmed (entries by ${names})`, async () => {
       const place = await scene.takeHost();
       const next = await scene.build(place.host, 'v2', [], names);
       const client = scene.deploys.start(place.host, next);
@@ -61,7 +63,7 @@ describe('a boot trial', { concurrency: 3 }, () => {
     await scene.assertRuns(place, place.old);
   });
 
-  test('goes back when the boot never gets as far as its trial', async () => {
+  variation('goes back when the boot never gets as far as its trial', async () => {
     const place = await scene.takeHost();
     const bad = await scene.build(place.host, 'hang', ['boot-hangs']);
     const timeouts = { boot: 3, confirm: 1, commit: 1 };
@@ -74,7 +76,7 @@ describe('a boot trial', { concurrency: 3 }, () => {
     await scene.assertRuns(place, place.old);
   });
 
-  test('goes back when nobody confirms, and a new client follows it there', async () => {
+  variation('goes back when nobody confirms, and a new client follows it there', async () => {
     const place = await scene.takeHost();
     const next = await scene.build(place.host, 'v2');
     const client = scene.deploys.start(place.host, next, { timeouts: { confirm: 10 } });
@@ -96,7 +98,8 @@ describe('a boot trial', { concurrency: 3 }, () => {
     ['COMMITTING', 'after its default is written', 'COMMITTED', ''],
   ];
   for (const [at, when, ends, reason] of CUTS) {
-    test(`survives a power cut in ${at} ${when}`, async () => {
+    const run = at === 'BOOT_TRIAL' ? test : variation;
+    run(`survives a power cut in ${at} ${when}`, async () => {
       const place = await scene.takeHost();
       const { host, old } = place;
       const next = await scene.build(host, 'v2', ['slow-boot']);
@@ -131,7 +134,7 @@ describe('a boot trial', { concurrency: 3 }, () => {
     assert.equal(never.reason, 'reboot-required');
   });
 
-  test('is refused where the boot loader would not keep the old system', async () => {
+  variation('is refused where the boot loader would not keep the old system', async () => {
     const { host } = await scene.takeHost();
     const keeper = await scene.deploys.build(host, 'v2', { faults: ['one-entry'] });
     assert.equal((await scene.deploys.deploy(host, keeper)).kind, 'committed');

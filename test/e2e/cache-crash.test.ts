@@ -12,6 +12,6 @@ for (const pair of ['disk+sqlite', 's3+postgres'] satisfies Pair[])
   test(`a cache on ${pair} survives kill -9 at any moment`, async (t) => {
     const seed = randomInt(1_000_000);
     t.diagnostic(`seed ${seed}`);
-    const figures = await tellCrashStory({ places, pair, kills: 6, seed, fsckEvery: 3 });
+    const figures = await tellCrashStory({ places, pair, kills: 4, seed, fsckEvery: 2 });
     t.diagnostic(JSON.stringify(figures));
   });

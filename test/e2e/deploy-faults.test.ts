@@ -7,13 +7,14 @@ import type { DeployRequest } from '../../src/deploy/deploy-request.ts';
 import { type DeployScene, openDeployScene } from './deploy-scene.ts';
 import type { Fault } from './faulty-system.ts';
 import type { WorldHost } from './lab/world-host.ts';
+import { thorough, variation } from './variation.ts';
 
 const FOLDER = '/var/lib/slipway/deploy';
 
 describe('a deploy that is disturbed', { concurrency: 3 }, () => {
   let scene: DeployScene;
   before(async () => {
-    scene = await openDeployScene(20);
+    scene = await openDeployScene(thorough ? 20 : 9);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
@@ -32,7 +33,8 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     { phase: 'ROLLING_BACK', faults: ['hangs'], end: 'ROLLED_BACK', reason: 'activation-timeout' },
   ];
   for (const { phase, faults, health = {}, end, reason } of killings) {
-    test(`the dead-man resolves a runner that was killed in ${phase}`, async () => {
+    const run = phase === 'COMMITTING' || phase === 'ACTIVATING' ? test : variation;
+    run(`the dead-man resolves a runner that was killed in ${phase}`, async () => {
       const { host, old } = scene.takeHost();
       if (phase === 'ROLLING_BACK') await slowRollback(host);
       if (phase === 'TRIAL') await host.shell('ln -sfn bash /bin/sh'); // NixOS' sh
@@ -47,7 +49,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     });
   }
 
-  test('the dead-man resolves a runner that was killed in AWAIT_CONFIRM', async () => {
+  variation('the dead-man resolves a runner that was killed in AWAIT_CONFIRM', async () => {
     const { host, old } = scene.takeHost();
     const deploy = await startUnconfirmed(scene, host, { confirm: 60 });
     await killRunner(host);
@@ -56,7 +58,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     await scene.assertRuns(host, old);
   });
 
-  test('the dead-man stops a runner that hangs', async () => {
+  variation('the dead-man stops a runner that hangs', async () => {
     const { host, old } = scene.takeHost();
     const { id, client } = await startUnconfirmed(scene, host, { confirm: 60 });
     await host.shell(`kill -STOP $(systemctl show -P MainPID slipway-activate-${id})
@@ -114,20 +116,23 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     ['PREPARED', 'REFUSED', 'interrupted'],
     ['TRIAL', 'ROLLED_BACK', 'rebooted-in-trial'],
   ] as const) {
-    test(`a host that lost its client and its power in ${phase} ends the deploy when it boots`, async () => {
-      const { host, old } = scene.takeHost();
-      const next = await scene.build(host, 'v2');
-      if (phase === 'PREPARED')
-        await host.shell(`mkdir -p /run/nixos
+    variation(
+      `a host that lost its client and its power in ${phase} ends the deploy when it boots`,
+      async () => {
+        const { host, old } = scene.takeHost();
+        const next = await scene.build(host, 'v2');
+        if (phase === 'PREPARED')
+          await host.shell(`mkdir -p /run/nixos
           systemd-run -q --collect --unit=lab-rebuild flock /run/nixos/switch-to-configuration.lock sleep 60`);
-      const deploy = scene.start(host, next, { health: { stable: 30, timeout: 60 } });
-      await scene.waitForPhase(host, phase);
-      deploy.kill('SIGKILL');
-      await host.powerCut();
-      const state = await scene.waitForPhase(host, 'ROLLED_BACK', 'REFUSED');
-      assert.deepEqual([state.phase, state.reason], [end, reason]);
-      await scene.assertRuns(host, old);
-    });
+        const deploy = scene.start(host, next, { health: { stable: 30, timeout: 60 } });
+        await scene.waitForPhase(host, phase);
+        deploy.kill('SIGKILL');
+        await host.powerCut();
+        const state = await scene.waitForPhase(host, 'ROLLED_BACK', 'REFUSED');
+        assert.deepEqual([state.phase, state.reason], [end, reason]);
+        await scene.assertRuns(host, old);
+      },
+    );
   }
 
   test('a power cut while committing leaves profile and boot default on the same system', async () => {
@@ -143,7 +148,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     assert.equal(await scene.quarantined(host), '', 'the system was proven');
   });
 
-  test('a power cut after the boot loader took the new system ends committed', async () => {
+  variation('a power cut after the boot loader took the new system ends committed', async () => {
     const { host } = scene.takeHost();
     const next = await scene.build(host, 'v2', { faults: ['slow-boot'] });
     const deploy = scene.start(host, next);
@@ -155,7 +160,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     await scene.assertRuns(host, next);
   });
 
-  test('the next deploy resolves one that nobody finished', async () => {
+  variation('the next deploy resolves one that nobody finished', async () => {
     const { host, old } = scene.takeHost();
     const { id, client } = await startUnconfirmed(scene, host, { confirm: 60 });
     await killClient(scene, host, client);
@@ -171,7 +176,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     await scene.assertRuns(host, third);
   });
 
-  test('whoever waited for a deploy whose runner is killed undoes it first', async () => {
+  variation('whoever waited for a deploy whose runner is killed undoes it first', async () => {
     const { host, old } = scene.takeHost();
     const first = await startUnconfirmed(scene, host, { confirm: 60 });
     const third = await scene.build(host, 'v3');
@@ -202,7 +207,7 @@ describe('a deploy that is disturbed', { concurrency: 3 }, () => {
     await scene.assertRuns(host, next);
   });
 
-  test('a confirmation with a wrong or a late token is refused', async () => {
+  variation('a confirmation with a wrong or a late token is refused', async () => {
     const { host, old } = scene.takeHost();
     const { id, client } = await startUnconfirmed(scene, host, { confirm: 5 });
     const confirm = `sh ${FOLDER}/${id}/activate.sh confirm ${FOLDER}/${id}`;
