@@ -2,7 +2,7 @@
 import { existsSync } from 'node:fs';
 import { readdir, readFile, readlink } from 'node:fs/promises';
 import { basename } from 'node:path';
-import { exec, execText } from '../../../src/effects/exec.ts';
+import { exec } from '../../../src/effects/exec.ts';
 
 export interface Traces {
   readonly processes: readonly number[];
@@ -15,14 +15,14 @@ export interface Traces {
 /** Everything on the machine that bears the name of the world in `folder`, or lives in a namespace of `namespaces`. */
 export async function findTraces(folder: string, namespaces: ReadonlySet<string>): Promise<Traces> {
   const name = basename(folder);
-  // Its exit code says nothing: cgroups of a world that is ending vanish while find walks.
+  // The exit codes say nothing: cgroups and processes of a world that is ending vanish while they are listed.
   const cgroups = await exec(['find', '/sys/fs/cgroup', '-type', 'd', '-name', name]);
   const mounts = await readFile('/proc/mounts', 'utf8');
-  const netns = await execText(['sh', '-c', 'ip netns list; lsns --noheadings --output NS --type net']);
+  const netns = await exec(['sh', '-c', 'ip netns list; lsns --noheadings --output NS --type net']);
   return {
     processes: await findProcesses(name, namespaces),
     mounts: lines(mounts).filter((line) => line.includes(name)),
-    netns: lines(netns).filter((line) => namespaces.has(`net:[${line.trim()}]`)),
+    netns: lines(netns.stdout.toString()).filter((line) => namespaces.has(`net:[${line.trim()}]`)),
     cgroups: lines(cgroups.stdout.toString()),
     folder: existsSync(folder) ? [folder] : [],
   };
