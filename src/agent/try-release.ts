@@ -7,7 +7,7 @@ import { healthConfig } from '../api/fleet-config.ts';
 import { createDeployId } from '../deploy/deploy-id.ts';
 import type { DeployRequest } from '../deploy/deploy-request.ts';
 import { readHostFacts } from '../deploy/host-facts.ts';
-import { DEFAULT_REBOOT, planSwitch } from '../deploy/plan-switch.ts';
+import { planSwitch } from '../deploy/plan-switch.ts';
 import {
   confirmTrial,
   forgiveToplevel,
@@ -62,7 +62,8 @@ function requestFor({ config }: AgentContext, { entry, release }: Candidate): De
     release: release.commit,
     health: entry.health ?? healthConfig.parse({}),
     timeouts: { lock, activation, confirm: probe + CONFIRM_MARGIN_SECONDS, commit, rollback, boot },
-    reboot: config.reboot ?? entry.reboot ?? DEFAULT_REBOOT,
+    // Nobody watches a host that pulls: it reboots only where it was told that it may.
+    reboot: config.reboot ?? entry.reboot ?? 'later',
   };
 }
 

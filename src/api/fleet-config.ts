@@ -64,7 +64,8 @@ export const hostConfig = z.strictObject({
   ),
   health: z.prefault(healthConfig, {}),
   hooks: z.prefault(hostHooks, {}),
-  reboot: z._default(rebootPolicy, 'when-needed'),
+  /** For a system that needs a reboot; absent: `when-needed` where somebody deploys, `later` where the host pulls. */
+  reboot: z.optional(rebootPolicy),
 });
 
 export const fleetConfig = z.strictObject({

@@ -20,7 +20,7 @@ export const manifestHost = z.strictObject({
   state: z.enum(['built', 'deferred', 'kept']),
   /** The host's health checks, so that a pull host's trial needs no evaluation; absent: systemd alone is asked. */
   health: z.optional(healthConfig),
-  /** What to do when it needs a reboot; absent: `when-needed`. */
+  /** What to do when it needs a reboot; absent: the agent's own setting, else `later`. */
   reboot: z.optional(rebootPolicy),
 });
 

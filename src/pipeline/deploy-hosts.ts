@@ -73,7 +73,12 @@ export const sshDeployer: Deployer = async (target, emit, signal) => {
       line: `hook ${name} is for the controller: not run`,
     });
   const { health, reboot } = config;
-  return await deployToHost(host, { toplevel, release, health, hooks, reboot }, emit, signal);
+  return await deployToHost(
+    host,
+    { toplevel, release, health, hooks, ...(reboot && { reboot }) },
+    emit,
+    signal,
+  );
 };
 
 async function deployOne(

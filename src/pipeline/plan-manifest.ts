@@ -47,7 +47,7 @@ function planEntry(
 ): ManifestHost | undefined {
   if (config === undefined) return undefined;
   const { mode, wave, health, reboot } = config;
-  const settings = { mode, wave, health, ...(reboot !== 'when-needed' && { reboot }) };
+  const settings = { mode, wave, health, ...(reboot && { reboot }) };
   if (plan.kind === 'failed') {
     if (before === undefined) return undefined;
     return { ...settings, system: before.system, toplevel: before.toplevel, state: 'kept' };
