@@ -33,7 +33,7 @@ async function runTests(prefixes: readonly string[]): Promise<number> {
     '--test',
     '--test-reporter=spec',
     `--test-timeout=${TEST_TIMEOUT_MS}`,
-    '--test-concurrency=4',
+    '--test-concurrency=3',
     ...wanted,
   ]);
 }
