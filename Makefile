@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-s3 test-faults test-boot test-crash test-replicas test-nix-pairs setup
+.PHONY: demo test test-thorough test-s3 test-faults test-boot test-crash test-replicas test-nix-pairs setup
 
 demo:
 	@scripts/setup.sh demo
