@@ -13,6 +13,8 @@ const CALL_TIMEOUT_MS = 60_000;
 /** `start` writes to disk with fsync and asks systemd twice. */
 const START_TIMEOUT_MS = 120_000;
 const END_GRACE_MS = 2_000;
+/** The host gives a sign of life about every 5 s; a session that is silent for longer is lost, whatever ssh thinks. */
+const SILENCE_MS = 45_000;
 const EXIT_NOT_WAITING = 3;
 const EXIT_WRONG_TOKEN = 4;
 
@@ -54,12 +56,15 @@ export async function watchTrial(
 ): Promise<DeployState> {
   const story = new Story(watcher);
   const told = new AbortController();
+  const silent = new AbortController();
+  const silence = setTimeout(() => silent.abort(), SILENCE_MS);
   const take = (line: string): void => {
+    silence.refresh();
     // All is said. ssh may yet not end: its master can hold on to a session's output.
     if (line === 'end') setTimeout(() => told.abort(), END_GRACE_MS).unref();
     story.take(line);
   };
-  const limit = signal === undefined ? told.signal : AbortSignal.any([signal, told.signal]);
+  const limit = AbortSignal.any([told.signal, silent.signal, ...(signal === undefined ? [] : [signal])]);
   try {
     const options = { timeoutMs: longestWatch(intent), onStdoutLine: take, signal: limit };
     const result = await runner(host, intent.id, ['status', '--follow'], options);
@@ -70,8 +75,16 @@ export async function watchTrial(
     );
   } catch (error) {
     if (told.signal.aborted && story.final !== undefined) return story.final;
+    if (silent.signal.aborted && signal?.aborted !== true) throw wentSilent(host, error);
     throw error;
+  } finally {
+    clearTimeout(silence);
   }
+}
+
+function wentSilent(host: Host, cause: unknown): SlipwayError {
+  const text = `Nothing was heard from the deploy on ${host.name} for ${SILENCE_MS / 1000} s.`;
+  return new SlipwayError('host_unreachable', text, { cause });
 }
 
 /** What a followed trial has told so far. */
