@@ -44,6 +44,7 @@ const TABLE: readonly (readonly [DeployState['phase'], string, string])[] = [
   ['REFUSED', 'wrong-host', 'quarantine'],
   ['REFUSED', 'secrets-unreadable', 'quarantine'],
   ['REFUSED', 'lock-held', 'retry'],
+  ['REFUSED', 'hook-failed', 'retry'],
   ['REFUSED', 'interrupted', 'retry'],
   ['ROLLED_BACK', 'runner-died', 'retry'],
 ];
@@ -62,7 +63,7 @@ test('afterTrial() of a commit applies the release and forgets what stood in its
     quarantine: [entry],
     accepted: RELEASE.commit,
   };
-  const after = afterTrial(before, RECORD, final('COMMITTED'), NOW);
+  const after = afterTrial(before, RECORD, { final: final('COMMITTED'), failedHooks: [] }, NOW);
   assert.deepEqual(after.applied, { ...RELEASE, at: NOW.toISOString() });
   assert.deepEqual(
     [after.trial, after.retry, after.accepted, after.quarantine],
@@ -75,7 +76,7 @@ test('afterTrial() of a rollback quarantines the toplevel and keeps the applied 
   const after = afterTrial(
     { ...emptyAgentState(NOW), applied, trial: RECORD },
     RECORD,
-    final('ROLLED_BACK', 'probes-failed'),
+    { final: final('ROLLED_BACK', 'probes-failed'), failedHooks: [{ name: 'tell', when: 'after', exit: 3 }] },
     NOW,
   );
   assert.equal(after.applied?.serial, 1);
@@ -84,6 +85,7 @@ test('afterTrial() of a rollback quarantines the toplevel and keeps the applied 
     { ...RELEASE, reason: 'probes-failed', detail: 'said', at: NOW.toISOString() },
   ]);
   assert.equal(after.lastResult?.phase, 'ROLLED_BACK');
+  assert.deepEqual(after.lastResult.failedHooks, [{ name: 'tell', when: 'after', exit: 3 }]);
 });
 
 test('withRetry() waits longer each time, up to half an hour', () => {

@@ -1,6 +1,13 @@
 // What a finished trial means for the next polls: applied, quarantined, or to be tried again later. Pure.
+import type { HookResult } from '../api/deploy-hooks.ts';
 import type { DeployState } from '../api/deploy-state.ts';
 import { withoutQuarantine, withQuarantine, type AgentState, type TrialRecord } from './agent-state.ts';
+
+/** How a trial ended, and which of its after-hooks failed. */
+export interface EndedTrial {
+  readonly final: DeployState;
+  readonly failedHooks: readonly HookResult[];
+}
 
 export type TrialVerdict = 'applied' | 'quarantine' | 'retry';
 
@@ -10,6 +17,7 @@ export type TrialVerdict = 'applied' | 'quarantine' | 'retry';
  */
 const PASSING: ReadonlySet<string> = new Set([
   'cancelled',
+  'hook-failed',
   'interrupted',
   'lock-held',
   'not-armed',
@@ -28,17 +36,18 @@ export function judgeTrial(final: DeployState): TrialVerdict {
   return PASSING.has(final.reason) ? 'retry' : 'quarantine';
 }
 
-/** The state after the trial `record` ended as `final`. */
+/** The state after the trial `record` ended. */
 export function afterTrial(
   state: AgentState,
   record: TrialRecord,
-  final: DeployState,
+  { final, failedHooks }: EndedTrial,
   now: Date,
 ): AgentState {
   const { trial: _ended, ...rest } = state;
   const at = now.toISOString();
   const { phase, reason, detail } = final;
-  const lastResult = { toplevel: record.release.toplevel, phase, reason, detail, at };
+  const hooks = failedHooks.length === 0 ? {} : { failedHooks: [...failedHooks] };
+  const lastResult = { toplevel: record.release.toplevel, phase, reason, detail, at, ...hooks };
   const ended = { ...rest, lastResult, operation: { name: 'idle' as const, since: at } };
   const verdict = judgeTrial(final);
   if (verdict === 'applied') return withApplied(ended, record.release, now);

@@ -1,7 +1,7 @@
 // What the agent remembers between polls: <stateDir>/state.json, written by the running agent alone (temporary
 // file, fsync, rename, fsync of the folder). Everything that can be looked up on the host is looked up instead.
 import * as z from 'zod/mini';
-import { agentOperation } from '../api/agent-report.ts';
+import { agentOperation, trialResult } from '../api/agent-report.ts';
 import { deployId } from '../api/deploy-state.ts';
 import { gitCommit, storePathText } from '../api/manifest.ts';
 import { readJsonFile, writeFileDurably } from './durable-file.ts';
@@ -38,14 +38,6 @@ const trialRecord = z.object({
   startedAt: at,
 });
 
-const lastResult = z.object({
-  toplevel: z.string(),
-  phase: z.string(),
-  reason: z.string(),
-  detail: z.string(),
-  at,
-});
-
 export const agentState = z.object({
   version: z.literal(1),
   /** The newest release that this host runs as its committed system. */
@@ -53,7 +45,7 @@ export const agentState = z.object({
   /** The newest release of the main branch that was taken, itself or below a testing release; no tip may go behind it. */
   mainline: z.optional(hostRelease),
   lastAttempted: z.optional(z.extend(hostRelease, { at })),
-  lastResult: z.optional(lastResult),
+  lastResult: z.optional(trialResult),
   quarantine: z.array(quarantineEntry),
   trial: z.optional(trialRecord),
   /** A commit that an operator accepted although the history was rewritten. */

@@ -1,5 +1,6 @@
 // What the agent says about its host, to the control plane and to `slipway agent status`: one value, from facts.
 import type { AgentReport } from '../api/agent-report.ts';
+import { nameHooks } from '../deploy/name-hooks.ts';
 import type { AgentState, HostRelease } from './agent-state.ts';
 import type { Suspension } from './control-files.ts';
 import type { HostFacts } from './host-facts.ts';
@@ -71,8 +72,9 @@ function operationOf(facts: ReportFacts): AgentReport['operation'] {
 
 function noteOf(state: AgentState, status: SyncStatus): string {
   const reasons = status.reasons.join(', ');
-  const { seen } = state;
-  if (seen === undefined) return reasons;
-  const said = seen.decision === 'current' ? '' : seen.detail;
-  return [reasons, said].filter((part) => part !== '').join(': ');
+  const { seen, lastResult } = state;
+  const said = seen === undefined || seen.decision === 'current' ? '' : seen.detail;
+  const failed = lastResult?.failedHooks ?? [];
+  const hooks = failed.length === 0 ? '' : `hooks failed after the last deploy: ${nameHooks(failed)}`;
+  return [reasons, said, hooks].filter((part) => part !== '').join(': ');
 }

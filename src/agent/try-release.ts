@@ -2,11 +2,13 @@
 // that the host still reaches its forge, its caches and its controller, over fresh connections. Everything that a
 // restarted agent needs to go on is in the state file before the trial starts.
 import type { AgentOperation } from '../api/agent-report.ts';
+import type { HookResult } from '../api/deploy-hooks.ts';
 import { isFinal, type DeployPhase, type DeployState } from '../api/deploy-state.ts';
 import { healthConfig } from '../api/fleet-config.ts';
 import { createDeployId } from '../deploy/deploy-id.ts';
 import type { DeployRequest } from '../deploy/deploy-request.ts';
 import { readHostFacts } from '../deploy/host-facts.ts';
+import { nameHooks } from '../deploy/name-hooks.ts';
 import { planSwitch } from '../deploy/plan-switch.ts';
 import {
   confirmTrial,
@@ -22,7 +24,7 @@ import { sleep } from '../util/deadline.ts';
 import { messageOf, SlipwayError } from '../util/errors.ts';
 import type { AgentContext } from './agent-context.ts';
 import type { TrialRecord } from './agent-state.ts';
-import { afterTrial } from './after-trial.ts';
+import { afterTrial, type EndedTrial } from './after-trial.ts';
 import type { Candidate } from './release-facts.ts';
 import { isBlind, lostProbes, planProbes, type Probe } from './probe-plan.ts';
 import { runProbes, type ProbeContext } from './probe.ts';
@@ -62,6 +64,7 @@ function requestFor({ config }: AgentContext, { entry, release }: Candidate): De
     release: release.commit,
     health: entry.health ?? healthConfig.parse({}),
     timeouts: { lock, activation, confirm: probe + CONFIRM_MARGIN_SECONDS, commit, rollback, boot },
+    ...(entry.hooks && { hooks: entry.hooks }),
     // Nobody watches a host that pulls: it reboots only where it was told that it may.
     reboot: config.reboot ?? entry.reboot ?? 'later',
   };
@@ -84,18 +87,23 @@ export async function finishTrial(
   record: TrialRecord,
   signal: AbortSignal,
 ): Promise<void> {
-  const final = await supervise(agent, record, signal);
-  const { serial } = record.release;
+  const ended = await supervise(agent, record, signal);
   const now = new Date();
   await agent.memory.update((state) => {
-    if (final !== undefined) return afterTrial(state, record, final, now);
+    if (ended !== undefined) return afterTrial(state, record, ended, now);
     const { trial: _neverStarted, ...rest } = state;
     return { ...rest, operation: { name: 'idle', since: now.toISOString() } };
   });
-  if (final?.phase === 'COMMITTED')
-    agent.log.notice(`release ${serial}: committed as generation ${final.generation}`);
-  else if (final) agent.log.error(`release ${serial}: ${final.phase} [${final.reason}] ${final.detail}`);
+  if (ended !== undefined) logEnd(agent, record, ended);
   agent.link.report();
+}
+
+function logEnd({ log }: AgentContext, { release }: TrialRecord, { final, failedHooks }: EndedTrial): void {
+  const { phase, reason, detail, generation } = final;
+  if (phase === 'COMMITTED') log.notice(`release ${release.serial}: committed as generation ${generation}`);
+  else log.error(`release ${release.serial}: ${phase} [${reason}] ${detail}`);
+  if (failedHooks.length > 0)
+    log.error(`release ${release.serial}: hooks failed afterwards: ${nameHooks(failedHooks)}`);
 }
 
 /** Takes a toplevel, or all, out of the quarantine that the runner on this host keeps. */
@@ -127,23 +135,26 @@ async function takeBaseline(
   return probes.filter((probe) => passed.includes(probe.name));
 }
 
-/** The final state; undefined when the agent died before the host took charge of the trial. */
+/** Watches to the end, an ended trial too; undefined when the agent died before the host took charge of it. */
 async function supervise(
   agent: AgentContext,
   record: TrialRecord,
   signal: AbortSignal,
-): Promise<DeployState | undefined> {
+): Promise<EndedTrial | undefined> {
   const trials = await listTrials(agent.host);
-  const found = trials.find((trial) => trial.id === record.id);
-  if (found === undefined || isFinal(found.phase)) return found;
+  if (!trials.some((trial) => trial.id === record.id)) return undefined;
+  const failedHooks: HookResult[] = [];
+  const onHook = (result: HookResult): void => {
+    if (result.when === 'after' && result.exit !== 0) failedHooks.push(result);
+  };
   let verdict: Promise<void> | undefined;
   const onState = (state: DeployState): void => {
     noteOperation(agent, operationOf(state.phase));
     if (state.phase === 'AWAIT_CONFIRM') verdict ??= giveVerdict(agent, record, signal);
   };
-  const final = await watchTrial(agent.host, { id: record.id }, { onState }, signal);
+  const final = await watchTrial(agent.host, { id: record.id }, { onState, onHook }, signal);
   await verdict;
-  return final;
+  return { final, failedHooks };
 }
 
 /** Progress is for the watchers: a full disk must not end the watch over a trial. */

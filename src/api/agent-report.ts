@@ -1,6 +1,7 @@
 // POST /api/agent/v1/report: what a host's agent tells the control plane, and what it hears back.
 // The answer can delay the agent or wake it; it never names a store path: the controller cannot inject a release (G8).
 import * as z from 'zod/mini';
+import { hookResult } from './deploy-hooks.ts';
 import { hostName } from './fleet-config.ts';
 
 export const agentOperation = z.enum([
@@ -16,6 +17,17 @@ export const agentOperation = z.enum([
   'suspended',
   'waiting',
 ]);
+
+/** How the last trial on this host ended. */
+export const trialResult = z.object({
+  toplevel: z.string(),
+  phase: z.string(),
+  reason: z.string(),
+  detail: z.string(),
+  at: z.iso.datetime(),
+  /** After-hooks that failed; absent: none. */
+  failedHooks: z.optional(z.array(hookResult)),
+});
 
 export const agentReport = z.object({
   version: z.literal(1),
@@ -35,15 +47,7 @@ export const agentReport = z.object({
   sync: z.enum(['synced', 'out-of-sync', 'unknown']),
   health: z.enum(['healthy', 'progressing', 'degraded', 'suspended', 'unknown']),
   note: z.string(),
-  lastResult: z.optional(
-    z.object({
-      toplevel: z.string(),
-      phase: z.string(),
-      reason: z.string(),
-      detail: z.string(),
-      at: z.iso.datetime(),
-    }),
-  ),
+  lastResult: z.optional(trialResult),
   quarantined: z.array(z.object({ toplevel: z.string(), reason: z.string(), at: z.iso.datetime() })),
 });
 

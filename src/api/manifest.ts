@@ -2,6 +2,7 @@
 // It lives in a branch of its own (`<release>-manifest`, file `manifest.json` with `manifest.json.sig`), pushed
 // atomically with the release, because it names store paths that were built from exactly that commit.
 import * as z from 'zod/mini';
+import { hostHooks } from './deploy-hooks.ts';
 import { healthConfig, hostName, rebootPolicy } from './fleet-config.ts';
 
 export const gitCommit = z.string().check(z.regex(/^[0-9a-f]{40}([0-9a-f]{24})?$/, 'not a commit id'));
@@ -22,6 +23,8 @@ export const manifestHost = z.strictObject({
   health: z.optional(healthConfig),
   /** What to do when it needs a reboot; absent: the agent's own setting, else `later`. */
   reboot: z.optional(rebootPolicy),
+  /** Hooks that run on the host itself, those of the fleet around its own; absent: none. */
+  hooks: z.optional(hostHooks),
 });
 
 export const releaseManifest = z.strictObject({

@@ -1,5 +1,6 @@
 // `slipway agent status` for people: three axes, then what explains them.
 import type { AgentOverview } from '../agent/agent-overview.ts';
+import { nameHooks } from '../deploy/name-hooks.ts';
 import { formatDuration, formatTable, makeStyle, stripControl, type Style } from './style.ts';
 
 /** Label, text from anywhere (made safe to print), colour. */
@@ -40,14 +41,11 @@ function systems({ report, state }: AgentOverview): Row[] {
 }
 
 function explanations({ state }: AgentOverview): Row[] {
-  const { seen, lastResult, controller } = state;
+  const { seen, controller } = state;
   const rows: Row[] = [];
   if (seen !== undefined) rows.push(['decision', `${seen.decision}: ${seen.detail}`]);
   if (seen?.next !== undefined) rows.push(['next', seen.next, 'accent']);
-  if (lastResult !== undefined) {
-    const { phase, reason, detail, at } = lastResult;
-    rows.push(['last trial', [phase, reason, detail, `(${at})`].filter((part) => part !== '').join(' ')]);
-  }
+  rows.push(...lastTrial(state));
   for (const entry of state.quarantine)
     rows.push(['quarantined', `${entry.toplevel} ${entry.reason}: ${entry.detail}`, 'warn']);
   for (const remote of state.remotes)
@@ -55,6 +53,13 @@ function explanations({ state }: AgentOverview): Row[] {
   if (controller?.ok === true) rows.push(['controller', 'ok']);
   if (controller?.ok === false) rows.push(['controller', controller.note, 'warn']);
   return rows;
+}
+
+function lastTrial({ lastResult }: AgentOverview['state']): Row[] {
+  if (lastResult === undefined) return [];
+  const { phase, reason, detail, at, failedHooks = [] } = lastResult;
+  const end: Row = ['last trial', [phase, reason, detail, `(${at})`].filter((part) => part !== '').join(' ')];
+  return failedHooks.length === 0 ? [end] : [end, ['hooks failed', nameHooks(failedHooks), 'warn']];
 }
 
 function syncPaint(sync: AgentOverview['report']['sync']): keyof Style {

@@ -4,6 +4,7 @@ import type { HookResult } from '../api/deploy-hooks.ts';
 import type { DeployState } from '../api/deploy-state.ts';
 import type { HostPhase } from '../api/run-events.ts';
 import { type ErrorCode, SlipwayError } from '../util/errors.ts';
+import { nameHooks } from './name-hooks.ts';
 
 export type DeployOutcome = HostEnd & {
   /** Hooks that failed after the end; it stands all the same. */
@@ -108,14 +109,10 @@ export function deployError(outcome: DeployOutcome): SlipwayError | undefined {
 
 /** Hooks that failed after the deploy: something to look at, no failure of the deploy. */
 export function hookError({ host, failedHooks = [] }: DeployOutcome): SlipwayError | undefined {
-  const [first] = failedHooks;
-  if (first === undefined) return undefined;
-  const names = failedHooks.map(({ name, exit }) =>
-    exit === -1 ? `${name} (no end)` : `${name} (exit ${exit})`,
-  );
+  if (failedHooks.length === 0) return undefined;
   return new SlipwayError(
     'hook_failed',
-    `After the deploy of ${host} these hooks failed: ${names.join(', ')}. How the deploy ended stands.`,
+    `After the deploy of ${host} these hooks failed: ${nameHooks(failedHooks)}. How the deploy ended stands.`,
     {
       next: 'Their output is above, and for hooks on the host in its activate.log.',
       facts: { host, hooks: failedHooks },

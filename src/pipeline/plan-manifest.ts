@@ -1,6 +1,7 @@
 // The manifest of a release, decided from what became of each host.
 import type { FleetConfig, HostConfig } from '../api/fleet-config.ts';
 import type { ManifestHost, ReleaseManifest } from '../api/manifest.ts';
+import { hooksOn } from '../deploy/hook-plan.ts';
 import type { Discovered } from './run-context.ts';
 import type { HostPlan } from './plan-release.ts';
 
@@ -46,14 +47,20 @@ function planEntry(
   before: ManifestHost | undefined,
 ): ManifestHost | undefined {
   if (config === undefined) return undefined;
-  const { mode, wave, health, reboot } = config;
-  const settings = { mode, wave, health, ...(reboot && { reboot }) };
+  const settings = settingsOf(config);
   if (plan.kind === 'failed') {
     if (before === undefined) return undefined;
     return { ...settings, system: before.system, toplevel: before.toplevel, state: 'kept' };
   }
   const state = plan.kind === 'build' ? 'built' : plan.kind === 'unchanged' ? plan.state : 'deferred';
   return { ...settings, system: plan.facts.system, toplevel: plan.facts.outPath, state };
+}
+
+/** What a trial needs to know beside the system, so that a host that pulls evaluates nothing. */
+function settingsOf({ mode, wave, health, reboot, hooks }: HostConfig) {
+  const { before, after } = hooksOn('host', hooks);
+  const some = before.length + after.length > 0;
+  return { mode, wave, health, ...(reboot && { reboot }), ...(some && { hooks: { before, after } }) };
 }
 
 /** Whether the two manifests mean the same for every host (serial, commits and time aside). */

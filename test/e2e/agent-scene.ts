@@ -54,7 +54,12 @@ export interface SeenState {
     readonly reason: string;
     readonly detail: string;
   }[];
-  readonly lastResult?: { readonly phase: string; readonly reason: string; readonly toplevel: string };
+  readonly lastResult?: {
+    readonly phase: string;
+    readonly reason: string;
+    readonly toplevel: string;
+    readonly failedHooks?: readonly object[];
+  };
   readonly seen?: {
     readonly decision: string;
     readonly reason: string;

@@ -44,6 +44,28 @@ test('a release that changes nothing for this host is applied without a trial', 
   assert.equal((await scene.host.systems()).current, good);
 });
 
+test('hooks of a release run on the host: one before it can hold it up, one after it is reported', async () => {
+  const next = await scene.build({ version: '1.1.2' });
+  const before = { name: 'backup', on: 'host', timeout: 60, command: 'test -e /root/backup-works' } as const;
+  const tell = 'echo "$SLIPWAY_ORIGIN $SLIPWAY_PHASE $SLIPWAY_RELEASE" >/root/told; exit 3';
+  const after = { name: 'tell', on: 'host', timeout: 60, command: tell, only: 'committed' } as const;
+  const commit = await scene.release(next, { host: { hooks: { before: [before], after: [after] } } });
+  const held = await scene.until(
+    'refused by its hook',
+    ({ lastResult }) => lastResult?.reason === 'hook-failed',
+  );
+  assert.deepEqual([held.lastResult?.phase, held.quarantine], ['REFUSED', []]);
+  assert.equal((await scene.host.systems()).current, good);
+  await scene.host.shell('touch /root/backup-works');
+  assert.equal((await scene.agent('sync')).code, 0);
+  const state = await scene.untilApplied(commit);
+  assert.deepEqual(state.lastResult?.failedHooks, [{ name: 'tell', when: 'after', exit: 3 }]);
+  assert.equal(await scene.host.shell('cat /root/told'), `pull COMMITTED ${commit}`);
+  await scene.untilReported((host) => /hooks failed.*tell \(exit 3\)/.test(String(host['note'])));
+  assert.match((await scene.agent('status')).stdout, /hooks failed.*tell \(exit 3\)/);
+  await scene.untilApplied(await scene.release(good));
+});
+
 test('a testing branch is followed while it stands on the release, and left when it is gone or overtaken', async () => {
   const tried = await scene.build({ version: '1.1.1' });
   const first = await scene.release(tried, { testing: true });
