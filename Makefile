@@ -38,12 +38,13 @@ test-replicas: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
 	  $(NODE) test/e2e/replica-suite-main.ts $(ARGS)
 
-# The real nix pushes, pulls, verifies and asks for logs on each pair of storage.
+# The real nix, Debian's and a newer one, pushes, pulls, resumes, verifies and asks for logs on each pair of storage.
 test-nix-pairs: setup
 	@SLIPWAY_VERSITYGW="$$(scripts/s3-gateway.sh)" && export SLIPWAY_VERSITYGW && \
-	  PATH="$(CURDIR)/node_modules/.bin:$$PATH" && node --test test/e2e/cache-nix.test.ts && \
-	  for pair in postgres s3 "postgres s3"; do \
-	    SLIPWAY_TEST_STORAGE="$$pair" node --test test/e2e/cache-nix-pair-main.ts || exit 1; done
+	  PATH="$(CURDIR)/node_modules/.bin:$$PATH" && newer="$$(node test/e2e/lab/newer-nix-main.ts)" && \
+	  for path in "$$PATH" "$$newer:$$PATH"; do for pair in "disk sqlite" "disk postgres" "s3 sqlite" "s3 postgres"; do \
+	    echo "== $$(PATH="$$path" nix --version 2>&1 | tail -n 1), $$pair" && \
+	    PATH="$$path" SLIPWAY_TEST_STORAGE="$$pair" node --test test/e2e/cache-nix-pair-main.ts || exit 1; done; done
 
 setup:
 	@scripts/setup.sh

@@ -128,7 +128,7 @@ export class BinaryCache implements AsyncDisposable {
   async findNar(cache: Cache, fileName: string, viewer: string | undefined): Promise<FoundNar | undefined> {
     const name = parseNarName(fileName);
     if (name === undefined) return await this.#findLegacyNar(cache, fileName);
-    const encoding = name.suffix === '' ? 'raw' : 'zstd';
+    const encoding = encodingOf(name.suffix);
     const contentId =
       (await this.#findPublished(cache, name.hash)) ?? (await this.#uploads.find(cache, fileName, viewer));
     return contentId === undefined ? undefined : { kind: 'stored', contentId, encoding };
@@ -269,4 +269,10 @@ export class BinaryCache implements AsyncDisposable {
     for (const row of rows) this.#access.touch(cache.id, row.hash);
     return rows[0]?.id;
   }
+}
+
+/** What a client expects that remembers this URL: Nix goes by the compression that it uploaded with. */
+function encodingOf(suffix: string): Encoding {
+  if (suffix === '') return 'raw';
+  return suffix === '.xz' ? 'xz' : 'zstd';
 }

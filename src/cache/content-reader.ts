@@ -10,6 +10,7 @@ import { CheckedFrames } from './checked-frames.ts';
 import type { ContentLayout, ContentLayouts, Frame } from './content-layout.ts';
 import { decodeFrame } from '../content/frame-codec.ts';
 import { fillPlaces } from '../content/patched-frame.ts';
+import { StoredXz } from '../content/stored-xz.ts';
 
 // Frames that lie side by side are read in one go of up to 1 MiB, two reads ahead: 1.7 GB/s from a hot disk cache
 // against 0.3 GB/s for a read per chunk (measured, facts on packs).
@@ -18,8 +19,8 @@ const RUNS_AHEAD = 2;
 /** Buffers that wait for the next run. Fresh ones cost more than reading: the kernel clears them, V8 hunts for them. */
 const MOST_SPARE_BUFFERS = 16;
 
-/** `zstd`: the stored frames. `raw`: the content itself. */
-export type Encoding = 'zstd' | 'raw';
+/** `zstd`: the stored frames. `raw`: the content itself. `xz`: the content in an .xz file that compresses nothing. */
+export type Encoding = 'zstd' | 'raw' | 'xz';
 
 /** Bytes `start` (included) to `end` (excluded) of the encoded content. */
 export interface ByteRange {
@@ -61,6 +62,7 @@ export class ContentReader {
 
   /** `undefined` when the content is absent or known to be damaged, or a pack of it is missing or too short. */
   async open(contentId: number, encoding: Encoding): Promise<OpenedContent | undefined> {
+    if (encoding === 'xz') return inXz(await this.open(contentId, 'raw'));
     const layout = await this.#findPresent(contentId);
     if (layout === undefined) return undefined;
     const offsets = encoding === 'zstd' ? layout.storedOffsets : layout.rawOffsets;
@@ -198,7 +200,7 @@ const spareBuffers: Buffer[] = [];
 
 interface Reading {
   readonly layout: ContentLayout;
-  readonly encoding: Encoding;
+  readonly encoding: Exclude<Encoding, 'xz'>;
   readonly lent: boolean;
 }
 
@@ -262,6 +264,18 @@ async function* decodeRun(layout: ContentLayout, index: number, bytes: Buffer): 
     yield await decodeFrame(bytes.subarray(at, at + frame.length), frame.rawLength);
     at += frame.length;
   }
+}
+
+function inXz(raw: OpenedContent | undefined): OpenedContent | undefined {
+  if (raw === undefined) return undefined;
+  const file = new StoredXz(raw.length);
+  return {
+    length: file.length,
+    start: async (range) => {
+      const pieces = await raw.start(file.rawSpan(range));
+      return pieces && file.wrap(range, pieces);
+    },
+  };
 }
 
 /** Index of the frame that holds byte `position`. */

@@ -1,5 +1,5 @@
-// The real nix once more, against a cache on other storage: `make test-nix-pairs` sets SLIPWAY_TEST_STORAGE to `postgres`, `s3`
-// and both. `make test` has the pair of SQLite and files.
+// The real nix against a cache on any pair of storage: `make test-nix-pairs` names it in SLIPWAY_TEST_STORAGE and the nix in
+// PATH. `make test` has Debian's nix with SQLite and files.
 import { after } from 'node:test';
 import { closeTestStorage } from '../contract/cache-storage.ts';
 

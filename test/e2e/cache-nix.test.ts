@@ -1,10 +1,20 @@
-// The cache against the real nix: push, substitute with signature checks, logs, private caches, and bad input.
+// The cache against the real nix: push, substitute with signature checks, resume, logs, private caches, and bad input.
+// `make test-nix-pairs` runs it on every pair of storage, with Debian's Nix and with a newer one.
 import assert from 'node:assert/strict';
-import { readFileSync } from 'node:fs';
+import { copyFileSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { issueToken, openCacheServer } from '../contract/cache-server.ts';
-import { buildPaths, makeNixClient, ok, publicKeyOfCache, temporaryFolder } from './cache-scene.ts';
+import { openFaultProxy } from '../contract/fault-proxy.ts';
+import {
+  buildPaths,
+  makeNixClient,
+  ok,
+  publicKeyOfCache,
+  temporaryFolder,
+  type BuiltPaths,
+  type NixClient,
+} from './cache-scene.ts';
 
 const folder = temporaryFolder('cache-nix');
 const server = await openCacheServer(join(folder.path, 'data'));
@@ -33,6 +43,28 @@ const push = async (url: string, ...more: string[]) =>
 await ok(push(main));
 await ok(push(secret));
 
+/** The files of `built` are in the reader's store as in the builder's. */
+function assertSame(reader: NixClient, { dependency }: BuiltPaths, builder = writer): void {
+  for (const file of ['lines', 'bin/run']) {
+    const original = readFileSync(join(builder.home, 'root', dependency, file));
+    assert.ok(readFileSync(join(reader.home, 'root', dependency, file)).equals(original));
+  }
+}
+
+/** A derivation whose path is known only once it is built. */
+function writeFloating(client: NixClient): string {
+  const file = join(client.home, 'floating.nix');
+  copyFileSync('/bin/busybox', join(client.home, 'busybox'));
+  const text = `derivation {
+    name = "floating"; system = "x86_64-linux";
+    builder = "\${builtins.path { path = ${client.home}; name = "tools"; filter = p: t: baseNameOf p == "busybox"; }}/busybox";
+    args = [ "sh" "-c" "echo floating > $out" ];
+    __contentAddressed = true; outputHashMode = "recursive"; outputHashAlgo = "sha256";
+  }`;
+  writeFileSync(file, text);
+  return file;
+}
+
 test('nix copy --to pushes a closure once: the second time nothing is uploaded', async () => {
   const before = server.requests.length;
   // A fresh home has no memory of the first push, so nix must ask.
@@ -42,9 +74,9 @@ test('nix copy --to pushes a closure once: the second time nothing is uploaded',
   assert.deepEqual(puts, []);
 });
 
-test('nix copy --to uploads every kind of compression that is taken, and explains the others', async () => {
+test('nix copy --to uploads with the compression that is asked for, and explains what is not taken', async () => {
   const other = makeNixClient(folder.path, 'compressions', await issueToken(server, 'write:main'));
-  for (const compression of ['none', 'zstd', 'xz']) {
+  for (const compression of ['none', 'zstd']) {
     const { dependency } = await buildPaths(writer, compression);
     const url = `${main}?compression=${compression}`;
     await ok(other.run('nix', 'copy', '--store', writer.store, '--to', url, dependency));
@@ -62,13 +94,65 @@ test('nix build substitutes from the cache with signature checks on, byte for by
   const key = publicKeyOfCache(server, 'main');
   const argv = ['nix', 'build', '--no-link', '--store', reader.store, '--substituters', main];
   await ok(reader.run(...argv, '--trusted-public-keys', key, paths.top));
-  for (const file of ['lines', 'bin/run']) {
-    const original = readFileSync(join(writer.home, 'root', paths.dependency, file));
-    assert.ok(readFileSync(join(reader.home, 'root', paths.dependency, file)).equals(original));
-  }
+  assertSame(reader, paths);
   await ok(
     reader.run('nix', 'store', 'verify', '--all', '--store', reader.store, '--trusted-public-keys', key),
   );
+});
+
+test('nix store verify finds every byte and a good signature in the cache', async () => {
+  const reader = makeNixClient(folder.path, 'verifier');
+  const verify = ['nix', 'store', 'verify', '--recursive', '--store', main, paths.top];
+  await ok(reader.run(...verify, '--trusted-public-keys', publicKeyOfCache(server, 'main')));
+  const key = publicKeyOfCache(server, 'secret');
+  assert.notEqual((await reader.run(...verify, '--trusted-public-keys', key)).code, 0);
+});
+
+test('nix copy --to without any setting sends xz, and reads from where it has sent it', async () => {
+  const own = makeNixClient(folder.path, 'plain', await issueToken(server, 'write:main'));
+  const built = await buildPaths(own, 'plain');
+  await ok(own.run('nix', 'copy', '--store', own.store, '--to', main, built.top));
+  assert.ok(server.requests.some(({ method, url }) => method === 'PUT' && url.endsWith('.nar.xz')));
+  const reader = makeNixClient(folder.path, 'plain-reader');
+  const build = ['nix', 'build', '--no-link', '--store', reader.store, '--substituters', main];
+  await ok(reader.run(...build, '--trusted-public-keys', publicKeyOfCache(server, 'main'), built.top));
+  assertSame(reader, built, own);
+  // Nix remembers the .nar.xz that it sent, for 30 days; newer ones take nothing but xz from there.
+  const again = `local?root=${join(own.home, 'again')}`;
+  await ok(own.run('nix', 'copy', '--from', main, '--to', again, '--no-check-sigs', built.top));
+  assert.ok(server.requests.some(({ method, url }) => method === 'GET' && url.endsWith('.nar.xz')));
+});
+
+test('a download that is cut goes on where it was', async () => {
+  await using proxy = await openFaultProxy(server.url);
+  const ranges: (string | undefined)[] = [];
+  proxy.plan = ({ method, url = '', headers }) => {
+    if (method !== 'GET' || !url.includes('/nar/')) return undefined;
+    return ranges.push(headers.range) === 1 ? 'cut' : undefined;
+  };
+  const reader = makeNixClient(folder.path, 'resumer');
+  const argv = ['nix', 'build', '--no-link', '--store', reader.store, '--substituters', `${proxy.url}/main`];
+  await ok(reader.run(...argv, '--trusted-public-keys', publicKeyOfCache(server, 'main'), paths.top));
+  assertSame(reader, paths);
+  assert.equal(ranges[0], undefined);
+  assert.match(ranges.find((range) => range !== undefined) ?? 'none', /^bytes=[1-9]\d*-$/);
+});
+
+test('the outputs of a content-addressed derivation are found by what the cache knows of them', async () => {
+  const experimental = ['--experimental-features', 'nix-command flakes ca-derivations'];
+  const own = makeNixClient(folder.path, 'floating', await issueToken(server, 'write:main'));
+  const file = writeFloating(own);
+  const key = publicKeyOfCache(server, 'main');
+  const build = (client: NixClient, ...more: string[]) =>
+    ok(
+      client.run('nix', 'build', ...experimental, '--no-link', '--store', client.store, '-f', file, ...more),
+    );
+  await build(own);
+  const to = `${main}?compression=zstd`;
+  await ok(own.run('nix', 'copy', ...experimental, '--store', own.store, '--to', to, '-f', file));
+  assert.ok(server.requests.some(({ method, url }) => method === 'PUT' && /\/realisations\//.test(url)));
+  const reader = makeNixClient(folder.path, 'floating-reader');
+  await build(reader, '--substituters', main, '--trusted-public-keys', key, '--max-jobs', '0');
 });
 
 test('nix-store --realise substitutes too', async () => {

@@ -1,7 +1,6 @@
-// xz, which plain `nix copy --to` writes: with the real nix and the real xz, and with streams that mean harm.
+// xz, which plain `nix copy --to` writes: with the real xz, and with streams that mean harm.
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { exec } from '../../src/effects/exec.ts';
@@ -15,22 +14,13 @@ import {
   Uploader,
   type TestPath,
 } from '../contract/cache-uploads.ts';
-import {
-  buildPaths,
-  issueToken,
-  makeNixClient,
-  ok,
-  openCacheServer,
-  publicKeyOfCache,
-  temporaryFolder,
-} from './cache-scene.ts';
+import { issueToken, openCacheServer, temporaryFolder } from './cache-scene.ts';
 
 const folder = temporaryFolder('cache-xz');
 const MOST = 40_000_000;
 const server = await openCacheServer(join(folder.path, 'data'), { maxNarSize: MOST });
 const token = await issueToken(server, 'write:main');
 const uploader = new Uploader(`${server.url}/main`, token);
-const main = `${server.url}/main`;
 after(async () => {
   await server[Symbol.asyncDispose]();
   await folder.remove();
@@ -52,24 +42,6 @@ async function xzPath(
   return { nar, file, url: `nar/${nix32(file)}.nar.xz`, ...pathNamed(name) };
 }
 
-test('nix copy --to without any setting pushes, and the closure comes back with signature checks on', async () => {
-  const writer = makeNixClient(folder.path, 'writer', token);
-  const paths = await buildPaths(writer, 'plain');
-  await ok(writer.run('nix', 'copy', '--store', writer.store, '--to', main, paths.top));
-  assert.ok(server.requests.some(({ method, url }) => method === 'PUT' && url.endsWith('.nar.xz')));
-  const reader = makeNixClient(folder.path, 'reader');
-  const key = publicKeyOfCache(server, 'main');
-  const build = ['nix', 'build', '--no-link', '--store', reader.store, '--substituters', main];
-  await ok(reader.run(...build, '--trusted-public-keys', key, paths.top));
-  for (const file of ['lines', 'bin/run']) {
-    const original = readFileSync(join(writer.home, 'root', paths.dependency, file));
-    assert.ok(readFileSync(join(reader.home, 'root', paths.dependency, file)).equals(original));
-  }
-  // The writer's nix remembers the .nar.xz that it sent, for 30 days, and reads zstd from there as well.
-  const again = `local?root=${join(writer.home, 'again')}`;
-  await ok(writer.run('nix', 'copy', '--from', main, '--to', again, '--no-check-sigs', paths.top));
-});
-
 test('PUT takes several xz streams in one file, and streams of several blocks', async () => {
   const contents = noise(3_000_000, 'multi');
   const ways = {
@@ -88,6 +60,24 @@ test('PUT takes several xz streams in one file, and streams of several blocks', 
     const served = await uploader.get(`nar/${nix32(path.nar)}.nar`);
     assert.ok(Buffer.from(await served.arrayBuffer()).equals(path.nar));
   }
+});
+
+test('GET gives an .xz file that the real xz takes, whole and by ranges, where one was uploaded', async () => {
+  const path = await xzPath('returned', noise(200_000, 'returned'), xz);
+  assert.equal((await uploader.push(path, { Compression: 'xz' })).status, 200);
+  const whole = await uploader.get(path.url);
+  const file = Buffer.from(await whole.arrayBuffer());
+  assert.equal(whole.headers.get('content-length'), String(file.length));
+  const { code, stdout } = await exec(['xz', '-dc'], { input: file, timeoutMs: 60_000 });
+  assert.equal(code, 0);
+  assert.ok(stdout.equals(path.nar));
+  for (const start of [1, 25, 65_563, 150_000, file.length - 1]) {
+    const rest = await uploader.get(path.url, { range: `bytes=${start}-` });
+    assert.equal(rest.status, 206);
+    assert.ok(Buffer.from(await rest.arrayBuffer()).equals(file.subarray(start)), `from ${start}`);
+  }
+  const head = await uploader.get(path.url, {}, 'HEAD');
+  assert.equal(head.headers.get('content-length'), String(file.length));
 });
 
 test('PUT refuses xz that is damaged, cut, or no xz at all, and stores nothing', async () => {
