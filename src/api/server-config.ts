@@ -51,6 +51,13 @@ const garbageConfig = z.strictObject({
   generations: z._default(z.int().check(z.minimum(0), z.maximum(100)), 3),
 });
 
+const uploadPace = z.strictObject({
+  /** Seconds without a byte. */
+  patience: z._default(z.int().check(z.minimum(1), z.maximum(3_600)), 60),
+  /** Bytes a second, on average over that time; 0: a byte now and then is enough. */
+  slowest: z._default(z.int().check(z.minimum(0)), 1024),
+});
+
 /** A cache that is made when it is missing. The other settings are `slipway cache configure`'s. */
 const cacheConfig = z.strictObject({
   name: z.string(),
@@ -94,6 +101,8 @@ export const serverConfig = z.strictObject({
   scrubBytesPerSecond: z._default(z.int().check(z.minimum(0)), 1_048_576),
   /** Runs that are kept for each repository. */
   keepRuns: z._default(z.int().check(z.minimum(1), z.maximum(100_000)), 200),
+  /** How slowly uploads may come before they are refused: they take turns, and one must not keep its turn for ever. */
+  uploads: z._default(uploadPace, { patience: 60, slowest: 1024 }),
   caches: z._default(z.array(cacheConfig), [{ name: 'main', public: false }]),
   mirrors: z._default(z.array(mirrorConfig), []),
   gc: z._default(garbageConfig, { every: 86_400, keep: 0, grace: 259_200, releases: 5, generations: 3 }),

@@ -75,11 +75,12 @@ export async function openControlPlane(
     readWebhookSecrets: async (name) => await readSecrets(config, keys, name),
     onError,
   });
-  const { publicUrl } = config;
+  const { publicUrl, uploads } = config;
   const cacheHandler = createCacheHandler({
     cache,
     tokens: callers,
     onError,
+    pace: { patienceMs: uploads.patience * 1000, slowest: uploads.slowest },
     ...(publicUrl !== undefined && { publicUrl }),
   });
   const server = await openServer({ listen, app, cache: requests.metered(cacheHandler), onError });

@@ -4,7 +4,6 @@ import type { AtticError } from '../api/attic-v1.ts';
 import { AUTHENTICATE_CHALLENGE } from '../auth/authorization-header.ts';
 import { SlipwayError, httpStatus } from '../util/errors.ts';
 import type { Exchange } from './cache-request.ts';
-import { drainRequest } from './drain-request.ts';
 
 /** Attic's error names, with the words that belong to them. */
 const MESSAGES = {
@@ -46,7 +45,6 @@ export function answerAtticFailure({ request, response }: Exchange, error: Slipw
     ...(answer.status === 401 ? { 'www-authenticate': AUTHENTICATE_CHALLENGE } : {}),
   });
   response.end(request.method === 'HEAD' ? undefined : body);
-  if (!request.complete) drainRequest(request);
 }
 
 interface Answer {

@@ -26,6 +26,7 @@ const NAR_INFO = 'x-attic-nar-info';
 const PREAMBLE_SIZE = 'x-attic-nar-info-preamble-size';
 
 export async function sendMissingPaths(parts: AtticParts, exchange: Exchange): Promise<void> {
+  await requireCredential(parts, exchange);
   const wanted = await readAtticJson(exchange, atticMissingPaths, MAX_HASHES_BYTES);
   const { cache, base } = await admitPusher(parts, exchange, wanted.cache);
   const missing = await parts.cache.findMissing([cache, ...(base ? [base] : [])], wanted.store_path_hashes);
@@ -79,12 +80,17 @@ async function openUpload(parts: AtticParts, exchange: Exchange): Promise<Upload
     return { info, access, nar: readUpload(exchange, parts.maxNarSize) };
   }
   const length = parsePreambleSize(size);
-  // A megabyte is read before the cache is known, so at least some credential has to be good.
-  if ((await parts.tokens.findCaller(headers.authorization)) === undefined) throw atticError('Unauthorized');
+  await requireCredential(parts, exchange);
   const { head, rest } = await splitBody(readUpload(exchange, length + parts.maxNarSize), length);
   if (head.length !== length) throw new SlipwayError('invalid', "Upload info doesn't match specified size");
   const info = parseInfo(head);
   return { info, access: await admitPusher(parts, exchange, info.cache), nar: rest };
+}
+
+/** For what reads megabytes before it is known for which cache they are: at least some credential has to be good. */
+async function requireCredential({ tokens }: AtticParts, { request }: Exchange): Promise<void> {
+  if ((await tokens.findCaller(request.headers.authorization)) === undefined)
+    throw atticError('Unauthorized');
 }
 
 async function admitPusher(parts: AtticParts, { request }: Exchange, name: string): Promise<WriteAccess> {

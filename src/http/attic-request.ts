@@ -10,6 +10,9 @@ import type { AccessParts } from './cache-access.ts';
 import type { Exchange } from './cache-request.ts';
 import { readUpload } from './upload-body.ts';
 
+/** Lists and objects of a request, which has a handful. Parsing millions of them stops everything else for seconds. */
+const MOST_OPENED = 1_000;
+
 export interface AtticParts extends AccessParts {
   readonly maxNarSize: number;
   readonly publicUrl?: string;
@@ -64,7 +67,17 @@ export function sendNothing({ response }: Exchange): void {
   response.writeHead(200, { 'content-length': 0 }).end();
 }
 
+/** Counted up to what is too many. */
+function opens(body: Buffer, bracket: string): number {
+  let count = 0;
+  for (let at = body.indexOf(bracket); at >= 0 && count <= MOST_OPENED; at = body.indexOf(bracket, at + 1))
+    count++;
+  return count;
+}
+
 function parseJson(body: Buffer): unknown {
+  if (opens(body, '[') + opens(body, '{') > MOST_OPENED)
+    throw plainFailure(400, 'Failed to parse the request body as JSON: it has too many lists and objects.');
   try {
     return JSON.parse(new TextDecoder('utf-8', { fatal: true }).decode(body));
   } catch {

@@ -3,7 +3,6 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { AUTHENTICATE_CHALLENGE } from '../auth/authorization-header.ts';
 import { httpStatus, type SlipwayError } from '../util/errors.ts';
-import { drainRequest } from './drain-request.ts';
 
 export function answerCacheFailure(
   request: IncomingMessage,
@@ -22,7 +21,6 @@ export function answerCacheFailure(
     ...(status === 401 ? { 'www-authenticate': AUTHENTICATE_CHALLENGE } : {}),
   });
   response.end(request.method === 'HEAD' ? undefined : text);
-  if (!request.complete) drainRequest(request);
 }
 
 function statusOf(request: IncomingMessage, error: SlipwayError): number {

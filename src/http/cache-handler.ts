@@ -8,9 +8,11 @@ import { handleAttic, parseAtticUrl } from './attic-handler.ts';
 import { admitReader, admitWriter } from './cache-access.ts';
 import { answerCacheFailure } from './cache-failure.ts';
 import { readFromCache } from './cache-read.ts';
-import type { Exchange } from './cache-request.ts';
+import type { Exchange, UploadPace } from './cache-request.ts';
 import { parseCacheUrl, type CacheUrl } from './cache-route.ts';
+import { drainRequest } from './drain-request.ts';
 import { writeToCache } from './cache-write.ts';
+import { DEFAULT_PACE } from './upload-body.ts';
 import { handleUpload, parseUploadUrl } from './upload-handler.ts';
 import { sendKnownNarInfo } from './known-narinfo.ts';
 import type { CacheHandler } from './server.ts';
@@ -22,6 +24,8 @@ export interface CacheHandlerOptions {
   readonly onError: (error: unknown) => void;
   /** Most bytes of one NAR, decompressed. Default 256 GiB. */
   readonly maxNarSize?: number;
+  /** How slowly uploads may come. Default: a minute without a byte, 1 KiB a second on average. */
+  readonly pace?: UploadPace;
   /** How clients reach this server, such as `https://cache.example.org`; by default what they say in `Host`. */
   readonly publicUrl?: string;
 }
@@ -33,35 +37,41 @@ const MAX_NAR_SIZE = 256 * 2 ** 30;
  * Attach the same listener to 'request' and to 'checkContinue': uploads are then refused before their body is sent.
  */
 export function createCacheHandler(options: CacheHandlerOptions): CacheHandler {
-  const maxNarSize = options.maxNarSize ?? MAX_NAR_SIZE;
+  const parts = { ...options, maxNarSize: options.maxNarSize ?? MAX_NAR_SIZE };
+  const pace = options.pace ?? DEFAULT_PACE;
   const answer = async (request: IncomingMessage, response: ServerResponse): Promise<boolean> => {
-    const uploadUrl = parseUploadUrl(request.url ?? '');
-    if (uploadUrl !== undefined) {
-      await handleUpload({ ...options, maxNarSize }, uploadUrl, { request, response });
-      return true;
-    }
-    const atticUrl = parseAtticUrl(request.url ?? '');
-    if (atticUrl !== undefined) {
-      await handleAttic({ ...options, maxNarSize }, atticUrl, { request, response });
-      return true;
-    }
-    const url = parseCacheUrl(request.url ?? '');
-    if (url === undefined) return false;
-    await answerCache({ ...options, maxNarSize }, url, { request, response });
+    const answered = dispatch(parts, { request, response, pace });
+    if (answered === undefined) return false;
+    await answered;
+    if (!request.complete) drainRequest(request);
     return true;
   };
   return (request, response) =>
     sendKnownNarInfo(options.cache, request, response) || answer(request, response);
 }
 
+type HandlerParts = CacheHandlerOptions & { readonly maxNarSize: number };
+
+/** `undefined` when the URL is not a cache's. */
+function dispatch(parts: HandlerParts, exchange: Exchange): Promise<void> | undefined {
+  const url = exchange.request.url ?? '';
+  const uploadUrl = parseUploadUrl(url);
+  if (uploadUrl !== undefined) return handleUpload(parts, uploadUrl, exchange);
+  const atticUrl = parseAtticUrl(url);
+  if (atticUrl !== undefined) return handleAttic(parts, atticUrl, exchange);
+  const cacheUrl = parseCacheUrl(url);
+  return cacheUrl && answerCache(parts, cacheUrl, exchange);
+}
+
 async function answerCache(
-  parts: CacheHandlerOptions & { readonly maxNarSize: number },
+  parts: HandlerParts,
   { cacheName, route }: CacheUrl,
-  { request, response }: Exchange,
+  exchange: Exchange,
 ): Promise<void> {
+  const { request, response } = exchange;
   request.socket.setTimeout(0); // transfers have their own limits on stalls; the API's idle limit is not theirs
   try {
-    const incoming = { route, request, response };
+    const incoming = { route, ...exchange };
     if (methodOf(request) === 'PUT') {
       const access = await admitWriter(parts, request, cacheName);
       await writeToCache(parts.cache, { ...access, ...incoming }, parts.maxNarSize);

@@ -6,6 +6,15 @@ import type { CacheRoute } from './cache-route.ts';
 export interface Exchange {
   readonly request: IncomingMessage;
   readonly response: ServerResponse;
+  readonly pace: UploadPace;
+}
+
+/** How slowly an upload may come before it is refused. */
+export interface UploadPace {
+  /** Milliseconds without a byte. */
+  readonly patienceMs: number;
+  /** Bytes a second, on average over that time. */
+  readonly slowest: number;
 }
 
 export interface CacheReadRequest extends Exchange, ReadAccess {

@@ -1,5 +1,6 @@
-// After a refusal: what a client still sends is read and dropped for a while, because closing at once would take the
-// answer from under it.
+// After an answer that did not need the whole body, most of all a refusal: what a client still sends is read and dropped for
+// a while, because closing at once would take the answer from under it. Then it is cut: nobody holds a connection by sending
+// a byte now and then.
 import type { IncomingMessage } from 'node:http';
 
 const DRAINED_BYTES = 64 * 1024 * 1024;

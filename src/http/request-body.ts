@@ -6,7 +6,7 @@ import type { AppContext } from './peer.ts';
 
 const BODY_TIMEOUT_MS = 20_000;
 
-/** The raw bytes; `too_large` over `limit` bytes, `timeout` when they do not arrive. */
+/** The raw bytes; `too_large` over `limit` bytes, `too_slow` when they do not arrive. */
 export async function readBody(c: AppContext, limit: number): Promise<Uint8Array> {
   const tooLarge = (): SlipwayError =>
     new SlipwayError('too_large', `The request body is larger than ${limit} bytes.`);
@@ -21,7 +21,7 @@ export async function readBody(c: AppContext, limit: number): Promise<Uint8Array
     for (;;) {
       const { done, value } = await reader.read();
       if (Date.now() - began >= BODY_TIMEOUT_MS)
-        throw new SlipwayError('timeout', 'The request body came too slowly.');
+        throw new SlipwayError('too_slow', 'The request body came too slowly.');
       if (done) return Buffer.concat(chunks);
       size += value.byteLength;
       if (size > limit) throw tooLarge();

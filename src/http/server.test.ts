@@ -10,8 +10,13 @@ import { isCode } from '../util/errors.ts';
 import { parseListenAddress } from './listen-address.ts';
 import { openServer, type CacheHandler, type OpenServer } from './server.ts';
 
-async function open(listen: readonly string[], cache?: CacheHandler): Promise<OpenServer> {
+async function open(
+  listen: readonly string[],
+  cache?: CacheHandler,
+  headersTimeoutMs?: number,
+): Promise<OpenServer> {
   return await openServer({
+    ...(headersTimeoutMs !== undefined && { headersTimeoutMs }),
     listen: listen.map(parseListenAddress),
     app: { fetch: (asked, { peer }) => new Response(`app ${new URL(asked.url).pathname} from ${peer}`) },
     ...(cache && { cache }),
@@ -62,6 +67,36 @@ test('openServer() answers garbage with 400 and closes', async () => {
   const chunks: Buffer[] = [];
   for await (const chunk of socket) chunks.push(chunk as Buffer);
   assert.match(Buffer.concat(chunks).toString(), /^HTTP\/1\.1 400 /);
+});
+
+test('openServer() lets go of connections that do not say what they want', async () => {
+  await using server = await open(['127.0.0.1:0'], undefined, 300);
+  const { hostname, port } = new URL(server.urls[0] ?? '');
+  const beginnings = ['', 'GET', 'GET / HTTP/1.1\r\nhost: x\r\n'];
+  const began = Date.now();
+  await Promise.all(
+    beginnings.map(async (text) => {
+      const socket = connect(Number(port), hostname);
+      socket.on('error', () => undefined).resume();
+      socket.write(text);
+      await new Promise((resolve) => socket.once('close', resolve));
+    }),
+  );
+  assert.ok(Date.now() - began < 10_000);
+});
+
+test('openServer() refuses headers that are too large or never end', async () => {
+  await using server = await open(['127.0.0.1:0']);
+  const { hostname, port } = new URL(server.urls[0] ?? '');
+  for (const line of [`x: ${'y'.repeat(70_000)}`, 'x: y\r\n'.repeat(20_000), `${'z'.repeat(70_000)}: 1`]) {
+    const socket = connect(Number(port), hostname);
+    const chunks: Buffer[] = [];
+    socket.on('error', () => undefined).on('data', (chunk: Buffer) => chunks.push(chunk));
+    socket.write(`GET / HTTP/1.1\r\nhost: x\r\n${line}\r\n\r\n`);
+    await new Promise((resolve) => socket.once('close', resolve));
+    assert.match(Buffer.concat(chunks).toString(), /^(HTTP\/1\.1 431 |$)/);
+  }
+  assert.equal((await fetch(server.urls[0] ?? '')).status, 200);
 });
 
 async function getOverSocket(socketPath: string): Promise<string> {

@@ -20,6 +20,8 @@ export interface ServerOptions {
   readonly cache?: CacheHandler;
   /** Where an error goes that no answer can carry. */
   readonly onError: (error: unknown) => void;
+  /** How long a connection may take to say what it wants, from its first byte or before it. Default: 15 s. */
+  readonly headersTimeoutMs?: number;
 }
 
 export interface OpenServer extends AsyncDisposable {
@@ -56,8 +58,10 @@ interface Listener {
 
 async function openListener(address: ListenAddress, options: ServerOptions): Promise<Listener> {
   const handle = newRequestHandler(address, options);
+  const headersTimeout = options.headersTimeoutMs ?? HEADERS_TIMEOUT_MS;
+  const connectionsCheckingInterval = headersTimeout / 3; // Node looks only so often
   const server = createServer(
-    { keepAlive: true, noDelay: true, requestTimeout: 0, headersTimeout: HEADERS_TIMEOUT_MS },
+    { keepAlive: true, noDelay: true, requestTimeout: 0, headersTimeout, connectionsCheckingInterval },
     handle,
   );
   server.on('checkContinue', handle); // the cache refuses an upload before its body is sent

@@ -16,7 +16,6 @@ import { uploadVersions } from '../cache/upload-terms.ts';
 import { asSlipwayError, httpStatus, SlipwayError } from '../util/errors.ts';
 import { admitLister, admitUploader, admitWriter, type AccessParts } from './cache-access.ts';
 import type { Exchange } from './cache-request.ts';
-import { drainRequest } from './drain-request.ts';
 import { readUpload, readUploadBytes } from './upload-body.ts';
 
 interface UploadParts extends AccessParts {
@@ -157,13 +156,12 @@ async function readJson(exchange: Exchange, limit: number): Promise<unknown> {
   }
 }
 
-function refuse({ request, response }: Exchange, error: SlipwayError): void {
+function refuse({ response }: Exchange, error: SlipwayError): void {
   if (response.headersSent) return void response.destroy();
   const status = error.facts['method'] === true ? 405 : httpStatus(error);
   if (status === 401) response.setHeader('www-authenticate', AUTHENTICATE_CHALLENGE);
   const absent = error.facts['absent'] === true;
   sendJson(response, status, { error: describe(error), ...(absent && { absent }) });
-  if (!request.complete) drainRequest(request);
 }
 
 function describe(error: SlipwayError): UploadFailure {

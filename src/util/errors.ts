@@ -14,6 +14,7 @@ export const ERROR_CODES = {
   forbidden: { http: 403, exit: 5 },
   conflict: { http: 409, exit: 6 },
   too_large: { http: 413, exit: 7 },
+  too_slow: { http: 408, exit: 9 },
   unavailable: { http: 503, exit: 8 },
   timeout: { http: 504, exit: 9 },
   deploy_rolled_back: { http: 409, exit: 10 },

@@ -40,6 +40,21 @@ test('get-missing-paths answers each missing hash once', async () => {
   assert.equal((await missing(pusher, ['short'])).status, 422);
 });
 
+async function ask(client: AtticClient, body: string) {
+  return await client.send('POST', '/_api/v1/get-missing-paths', body, {
+    'content-type': 'application/json',
+  });
+}
+
+test('a question that would take seconds to parse is refused before that, and from strangers not even read', async () => {
+  const bomb = `{"cache":"main","store_path_hashes":[${'{},'.repeat(5_000_000)}1]}`;
+  const before = process.memoryUsage().rss;
+  const refused = await ask(pusher, bomb);
+  assert.deepEqual([refused.status, /too many lists/.test(refused.text)], [400, true]);
+  assert.ok(process.memoryUsage().rss - before < 200e6);
+  assert.equal((await ask(new AtticClient(server), '{bad')).status, 401);
+});
+
 test('a path is uploaded with its description in a header or in front of the body', async () => {
   for (const preamble of [false, true]) {
     const contents = noise(700_000, `form ${preamble}`);

@@ -11,6 +11,7 @@ import { openTokenRegistry, type TokenRegistry } from '../../src/auth/token-regi
 import { openBinaryCache, type BinaryCache } from '../../src/cache/binary-cache.ts';
 import { sweep } from '../../src/cache/garbage/sweep.ts';
 import { createCacheHandler } from '../../src/http/cache-handler.ts';
+import type { UploadPace } from '../../src/http/cache-request.ts';
 import { readNarNode } from '../../src/effects/nar-files.ts';
 import { readSecretReference } from '../../src/effects/secret-reference.ts';
 import type { Database } from '../../src/storage/database.ts';
@@ -38,6 +39,7 @@ export interface CacheServer extends AsyncDisposable {
 
 export interface CacheServerOptions {
   readonly maxNarSize?: number;
+  readonly pace?: UploadPace;
   /** Keys of Attic's tokens. */
   readonly attic?: readonly AtticVerifier[];
   readonly oidc?: OidcCallers;

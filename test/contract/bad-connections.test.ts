@@ -1,0 +1,116 @@
+// Clients that are slow, silent or endless: what they hold is given to others, and they are told why.
+import assert from 'node:assert/strict';
+import { mkdtempSync, rmSync } from 'node:fs';
+import { connect } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { after, test } from 'node:test';
+import { sleep } from '../../src/util/deadline.ts';
+import { issueToken, openCacheServer } from './cache-server.ts';
+import { atticPath } from './attic-requests.ts';
+import { narInfo, noise, testPath, Uploader } from './cache-uploads.ts';
+import { wholeBundle } from './upload-bundles.ts';
+
+const folder = mkdtempSync(join(tmpdir(), 'slipway-connections-'));
+const PACE = { patienceMs: 800, slowest: 10_000 };
+const server = await openCacheServer(join(folder, 'data'), { pace: PACE });
+const token = await issueToken(server, 'write:main');
+const writer = new Uploader(`${server.url}/main`, token);
+after(async () => {
+  await server[Symbol.asyncDispose]();
+  rmSync(folder, { recursive: true, force: true });
+});
+
+interface RawRequest {
+  /** `METHOD /path` */
+  readonly line: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body: Buffer;
+}
+
+/** What a client hears that sends the pieces, so long as they come and the server listens. */
+async function raw(request: RawRequest, pieces: AsyncIterable<Buffer>): Promise<string> {
+  const { hostname, port } = new URL(server.url);
+  const socket = connect(Number(port), hostname);
+  const heard: Buffer[] = [];
+  const closed = new Promise<void>((resolve) => socket.once('close', resolve));
+  socket.on('data', (bytes: Buffer) => heard.push(bytes));
+  socket.on('error', () => undefined);
+  const headers = { host: hostname, authorization: `Bearer ${token}`, ...request.headers };
+  const lines = Object.entries({ ...headers, 'content-length': request.body.length }).map((one) =>
+    one.join(': '),
+  );
+  socket.write(`${request.line} HTTP/1.1\r\n${lines.join('\r\n')}\r\n\r\n`);
+  for await (const piece of pieces) {
+    if (heard.length > 0 || !socket.writable) break;
+    if (!socket.write(piece)) await Promise.race([closed, new Promise((done) => socket.once('drain', done))]);
+  }
+  await closed;
+  return Buffer.concat(heard).toString();
+}
+
+async function* slowly(body: Buffer, step: number, pauseMs: number): AsyncIterable<Buffer> {
+  for (let at = 0; at < body.length; at += step) {
+    yield body.subarray(at, at + step);
+    await sleep(pauseMs);
+  }
+}
+
+const crumbs = (body: Buffer): AsyncIterable<Buffer> => slowly(body, 1, 40);
+const silence = (): AsyncIterable<Buffer> => slowly(Buffer.alloc(0), 1, 40);
+
+test('a body that comes too slowly is refused on every door, and tells why', async () => {
+  const path = await testPath('slow', noise(500_000, 'slow'));
+  const { info, nar } = await atticPath('main', 'slow-attic', noise(500_000, 'slow attic'));
+  const put = { line: `PUT /main/${path.url}`, body: path.file };
+  const narinfo = { line: `PUT /main/${path.hash}.narinfo`, body: Buffer.from(narInfo(path)) };
+  const bundle = { line: 'POST /_api/slipway/v1/caches/main/bundles', body: await wholeBundle(path) };
+  const headers = { 'x-attic-nar-info': JSON.stringify(info) };
+  const attic = { line: 'PUT /_api/v1/upload-path', body: nar, headers };
+  for (const pieces of [crumbs, silence]) {
+    const answers = await Promise.all(
+      [put, narinfo, bundle, attic].map(async (one) => await raw(one, pieces(one.body))),
+    );
+    // Old Nix takes 408 for an invitation to send the rest.
+    const statuses = answers.map((answer) => Number(answer.split(' ', 2)[1]));
+    assert.deepEqual(statuses, [422, 422, 408, 408], answers.join('\n'));
+    for (const answer of answers) assert.match(answer, /came too slowly: at least 10000 bytes a second/);
+  }
+});
+
+test('uploads that stand still lose their turn to those that do not', async () => {
+  const path = await testPath('quick', noise(300_000, 'quick'));
+  const held = Array.from({ length: 20 }, async (_, n) => {
+    const { url, file } = await testPath(`held-${n}`, noise(1_000, `held ${n}`));
+    return await raw({ line: `PUT /main/${url}`, body: file }, silence());
+  });
+  await sleep(50); // all turns are taken by those that say nothing
+  assert.equal((await writer.push(path)).status, 200);
+  for (const answer of await Promise.all(held)) assert.match(answer, /^HTTP\/1\.1 422 /);
+});
+
+test('a slow upload that is fast enough is taken, however long it takes', async () => {
+  const path = await testPath('steady', noise(50_000, 'steady'));
+  const request = { line: `PUT /main/${path.url}`, body: path.file, headers: { connection: 'close' } };
+  const answer = await raw(request, slowly(path.file, 1_000, 30));
+  assert.match(answer, /^HTTP\/1\.1 200 /);
+});
+
+test('a body that nobody asked for is not taken for ever', async () => {
+  const megabyte = Buffer.alloc(1024 * 1024);
+  let sent = 0;
+  async function* endless(): AsyncIterable<Buffer> {
+    for (; sent < 1_000; sent++) yield await Promise.resolve(megabyte);
+  }
+  const { hostname, port } = new URL(server.url);
+  const socket = connect(Number(port), hostname);
+  socket.on('error', () => undefined).resume();
+  socket.write(`GET /main/nix-cache-info HTTP/1.1\r\nhost: x\r\ncontent-length: ${2 ** 40}\r\n\r\n`);
+  const closed = new Promise<void>((resolve) => socket.once('close', resolve));
+  for await (const piece of endless()) {
+    if (!socket.writable) break;
+    if (!socket.write(piece)) await Promise.race([closed, new Promise((done) => socket.once('drain', done))]);
+  }
+  await closed;
+  assert.ok(sent < 200, `${sent} MiB were taken`);
+});
