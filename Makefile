@@ -2,7 +2,7 @@
 # ARGS go through: make demo ARGS="--once --json", make test ARGS="src/nix test/e2e/lab.test.ts".
 NODE = PATH="$(CURDIR)/node_modules/.bin:$$PATH" exec node
 
-.PHONY: demo test test-thorough test-s3 test-faults test-boot test-crash test-replicas test-nix-pairs setup
+.PHONY: demo test test-thorough test-s3 test-faults test-boot test-crash test-replicas test-nix-pairs test-attic setup
 
 demo:
 	@scripts/setup.sh demo
@@ -45,6 +45,10 @@ test-nix-pairs: setup
 	  for path in "$$PATH" "$$newer:$$PATH"; do for pair in "disk sqlite" "disk postgres" "s3 sqlite" "s3 postgres"; do \
 	    echo "== $$(PATH="$$path" nix --version 2>&1 | tail -n 1), $$pair" && \
 	    PATH="$$path" SLIPWAY_TEST_STORAGE="$$pair" node --test test/e2e/cache-nix-pair-main.ts || exit 1; done; done
+
+# The real client of Attic: ATTIC=path of its program, which needs Nix's C++ libraries to be built. As root.
+test-attic: setup
+	@SLIPWAY_ATTIC="$(ATTIC)" $(NODE) --test test/e2e/attic-client-main.ts
 
 setup:
 	@scripts/setup.sh

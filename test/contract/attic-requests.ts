@@ -49,7 +49,9 @@ export class AtticClient {
         ...(!json && { 'content-type': 'application/json' }),
         ...headers,
       },
-      ...(body !== undefined && { body: json ? (body as string) : JSON.stringify(body) }),
+      ...(body instanceof Uint8Array
+        ? { body: inChunks(body), duplex: 'half' }
+        : body !== undefined && { body: json ? (body as string) : JSON.stringify(body) }),
     });
     const { status, headers: answered } = response;
     return { status, headers: answered, type: answered.get('content-type'), text: await response.text() };
@@ -79,6 +81,16 @@ export class AtticClient {
 
 export interface AtticInfo extends Record<string, unknown> {
   readonly store_path_hash: string;
+}
+
+/** Uploads are streamed: Transfer-Encoding chunked, no length. */
+function inChunks(body: Uint8Array): ReadableStream<Uint8Array> {
+  return new ReadableStream({
+    start: (stream) => {
+      for (let at = 0; at < body.length; at += 60_000) stream.enqueue(body.slice(at, at + 60_000));
+      stream.close();
+    },
+  });
 }
 
 /** A path with one file, described as the client describes it. */
