@@ -11,16 +11,12 @@ const OWNER_EXECUTES = 0o100;
 /** Entries that are looked at together: one after the other, waiting would take most of the time. */
 const BATCH = 32;
 
-/**
- * The node at `path`; directories are listed only when the writer comes to them. Paths are bytes, as names are to Nix.
- * `lent`: pieces of large files are the reader's own again when it is asked for the next, which spares a buffer for each.
- */
-export async function readNarNode(path: string | Buffer, pieces: 'kept' | 'lent' = 'kept'): Promise<NarNode> {
+/** The node at `path`; directories are listed only when the writer comes to them. Paths are bytes, as names are to Nix. */
+export async function readNarNode(path: string | Buffer): Promise<NarNode> {
   const facts = await lstat(path);
   if (facts.isSymbolicLink())
     return { type: 'symlink', target: await readlink(path, { encoding: 'buffer' }) };
-  if (facts.isDirectory())
-    return { type: 'directory', entries: () => readEntries(Buffer.from(path), pieces) };
+  if (facts.isDirectory()) return { type: 'directory', entries: () => readEntries(Buffer.from(path)) };
   if (!facts.isFile())
     throw new SlipwayError('invalid', `${path.toString()} is neither a file, a directory nor a symlink.`);
   const { size } = facts;
@@ -29,20 +25,20 @@ export async function readNarNode(path: string | Buffer, pieces: 'kept' | 'lent'
     type: 'regular',
     size,
     executable,
-    contents: () => (pieces === 'lent' && size > READ_SIZE ? lendContents(path) : readContents(path, size)),
+    contents: () => readContents(path, size),
   };
 }
 
-async function* readEntries(path: Buffer, pieces: 'kept' | 'lent'): AsyncGenerator<NarEntry> {
+async function* readEntries(path: Buffer): AsyncGenerator<NarEntry> {
   const listed = await readdir(path, { encoding: 'buffer' });
   const names = listed.toSorted((a, b) => Buffer.compare(a, b));
   for (let at = 0; at < names.length; at += BATCH) {
-    yield* await Promise.all(names.slice(at, at + BATCH).map((name) => readEntry(path, name, pieces)));
+    yield* await Promise.all(names.slice(at, at + BATCH).map((name) => readEntry(path, name)));
   }
 }
 
-async function readEntry(directory: Buffer, name: Buffer, pieces: 'kept' | 'lent'): Promise<NarEntry> {
-  return { name, node: await readNarNode(Buffer.concat([directory, Buffer.from('/'), name]), pieces) };
+async function readEntry(directory: Buffer, name: Buffer): Promise<NarEntry> {
+  return { name, node: await readNarNode(Buffer.concat([directory, Buffer.from('/'), name])) };
 }
 
 async function* readContents(path: string | Buffer, size: number): AsyncGenerator<Uint8Array> {
@@ -52,16 +48,4 @@ async function* readContents(path: string | Buffer, size: number): AsyncGenerato
   }
   const file = await open(path, READ_ONLY);
   yield* file.createReadStream({ highWaterMark: READ_SIZE }) as AsyncIterable<Uint8Array>;
-}
-
-/** Every piece but the last fills the buffer: the NAR writer then passes it on before it asks for the next. */
-async function* lendContents(path: string | Buffer): AsyncGenerator<Uint8Array> {
-  await using file = await open(path, READ_ONLY);
-  const buffer = Buffer.allocUnsafeSlow(READ_SIZE);
-  for (let filled = READ_SIZE; filled === READ_SIZE;) {
-    filled = 0;
-    for (let read = -1; read !== 0 && filled < READ_SIZE; filled += read)
-      ({ bytesRead: read } = await file.read(buffer, filled, READ_SIZE - filled));
-    if (filled > 0) yield buffer.subarray(0, filled);
-  }
 }

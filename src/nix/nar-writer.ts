@@ -78,6 +78,31 @@ async function* writeFile(
   piece.padding(file.size);
 }
 
+/** Strings as they stand in a NAR: each with its length before it and zeros after it, up to a multiple of 8 bytes. */
+export function formatNarStrings(...texts: readonly (string | Uint8Array)[]): Buffer {
+  const strings = texts.map((text) => (typeof text === 'string' ? Buffer.from(text) : text));
+  const size = strings.reduce((sum, { length }) => sum + 8 + length + narPadding(length), 0);
+  const bytes = Buffer.alloc(size);
+  let at = 0;
+  for (const string of strings) {
+    writeNarLength(bytes, string.length, at);
+    bytes.set(string, at + 8);
+    at += 8 + string.length + narPadding(string.length);
+  }
+  return bytes;
+}
+
+/** 8 bytes. */
+export function writeNarLength(bytes: Buffer, length: number, at: number): void {
+  bytes.writeUInt32LE(length % 2 ** 32, at);
+  bytes.writeUInt32LE(Math.floor(length / 2 ** 32), at + 4);
+}
+
+/** How many zeros follow a string of this length. */
+export function narPadding(length: number): number {
+  return (8 - (length % 8)) % 8;
+}
+
 const ZEROS = new Uint8Array(8);
 
 /** Bytes on their way out. */
@@ -86,17 +111,12 @@ class Piece {
   #parts: Uint8Array[] = [];
 
   strings(...texts: readonly (string | Uint8Array)[]): void {
-    for (const text of texts) {
-      const bytes = Buffer.from(text);
-      this.length(bytes.length);
-      this.bytes(bytes);
-      this.padding(bytes.length);
-    }
+    this.bytes(formatNarStrings(...texts));
   }
 
   length(length: number): void {
     const field = Buffer.alloc(8);
-    field.writeBigUInt64LE(BigInt(length));
+    writeNarLength(field, length, 0);
     this.bytes(field);
   }
 
@@ -106,7 +126,7 @@ class Piece {
   }
 
   padding(length: number): void {
-    if (length % 8 !== 0) this.bytes(ZEROS.subarray(length % 8));
+    if (length % 8 !== 0) this.bytes(ZEROS.subarray(0, narPadding(length)));
   }
 
   take(): Uint8Array {

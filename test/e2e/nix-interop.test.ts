@@ -7,6 +7,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, test } from 'node:test';
 import { readNarNode } from '../../src/effects/nar-files.ts';
+import { readNarPieces } from '../../src/effects/nar-pieces.ts';
 import { parsePathInfos } from '../../src/effects/path-info.ts';
 import { formatDerivation, parseDerivation } from '../../src/nix/derivation.ts';
 import { formatHash, parseHash } from '../../src/nix/hash.ts';
@@ -66,6 +67,17 @@ const added = runText('nix', '--store', store, 'store', 'add-path', tree, '--nam
 test('writeNar() writes a tree byte for byte as nix-store --dump', async () => {
   const ours = Buffer.concat(await Array.fromAsync(writeNar(await readNarNode(tree))));
   assert.ok(ours.equals(run('nix-store', '--dump', tree)));
+});
+
+test('readNarPieces() gives the bytes of nix-store --dump', () => {
+  const pieces = Array.from(readNarPieces(tree), (piece) => Buffer.from(piece));
+  assert.ok(Buffer.concat(pieces).equals(run('nix-store', '--dump', tree)));
+  for (const name of ['program', 'deep/link', 'empty'])
+    assert.ok(
+      Buffer.concat([...readNarPieces(path.join(tree, name))]).equals(
+        run('nix-store', '--dump', path.join(tree, name)),
+      ),
+    );
 });
 
 test('NarReader accepts what nix-store --dump writes', () => {
