@@ -1,10 +1,10 @@
-// A narinfo as it goes out: the text, its bytes, and the tag that tells it from other versions.
+// A narinfo as it goes out: the text, and the tag that tells it from other versions.
 import { crc32 } from 'node:zlib';
 
 export interface RenderedNarInfo {
-  readonly body: Buffer;
-  /** The same as a string, which goes out together with the headers. */
   readonly text: string;
+  /** Length of the text in UTF-8. */
+  readonly bytes: number;
   readonly etag: string;
   /** Garbage collection is about to remove the path; whoever is told of it must rescue it first. */
   readonly tombstoned: boolean;
@@ -13,6 +13,6 @@ export interface RenderedNarInfo {
 }
 
 export function renderNarInfo(hash: string, text: string, tombstoned: boolean): RenderedNarInfo {
-  const body = Buffer.from(text);
-  return { body, text, etag: `"${hash}-${crc32(body).toString(16)}"`, tombstoned, notedIn: -1 };
+  const etag = `"${hash}-${crc32(text).toString(16)}"`;
+  return { text, bytes: Buffer.byteLength(text), etag, tombstoned, notedIn: -1 };
 }

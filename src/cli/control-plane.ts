@@ -111,7 +111,7 @@ async function openStorage(
   config: ServerConfig,
   onError: (error: unknown) => void,
 ): Promise<{ readonly database: Database; readonly blobs: BlobStore }> {
-  const database = opening.use(await openServerDatabase(paths, config));
+  const database = opening.use(await openServerDatabase(paths, config, { write: 'thread' }));
   const blobs = opening.use(await openServerBlobs(paths, config));
   await sweepServerStorage(paths, config, { database, blobs });
   const { scrubBytesPerSecond } = config;

@@ -11,12 +11,17 @@ import { openDiskBlobStore, removeUnfinished } from '../storage/disk-blob-store.
 import { openPostgresDatabase } from '../storage/postgres-database.ts';
 import { openS3BlobStore } from '../storage/s3-blob-store.ts';
 import type { S3Credentials } from '../storage/s3-client.ts';
-import { openSqliteDatabase } from '../storage/sqlite-database.ts';
+import { openSqliteDatabase, type SqliteOptions } from '../storage/sqlite-database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { DataPaths } from './data-directory.ts';
 
-export async function openServerDatabase(paths: DataPaths, config: StorageConfig): Promise<Database> {
-  if (config.database === undefined) return await openSqliteDatabase(paths.database);
+/** `options`: for a database that is a file. */
+export async function openServerDatabase(
+  paths: DataPaths,
+  config: StorageConfig,
+  options: SqliteOptions = {},
+): Promise<Database> {
+  if (config.database === undefined) return await openSqliteDatabase(paths.database, options);
   const password =
     config.databasePassword === undefined ? undefined : await readSecretReference(config.databasePassword);
   return await openPostgresDatabase({ url: config.database, password });

@@ -8,7 +8,7 @@ import type { Encoding, OpenedContent } from '../cache/content-reader.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheReadRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
-import { sendBody } from './send-body.ts';
+import { endWithText, sendBody } from './send-body.ts';
 
 const YEAR_S = 31_536_000;
 
@@ -26,8 +26,8 @@ export async function readFromCache(binaryCache: BinaryCache, incoming: CacheRea
   }
 }
 
-function cacheInfo(cache: Cache): Buffer {
-  return Buffer.from(`WantMassQuery: 1\nStoreDir: ${cache.storeDir}\nPriority: ${cache.priority}\n`);
+function cacheInfo(cache: Cache): string {
+  return `WantMassQuery: 1\nStoreDir: ${cache.storeDir}\nPriority: ${cache.priority}\n`;
 }
 
 async function sendNarInfo(
@@ -39,7 +39,7 @@ async function sendNarInfo(
     (await firstOf(incoming, async (cache) => await binaryCache.findNarInfo(cache, hash))) ??
     (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNarInfo(cache, hash)));
   if (found === undefined) throw absent();
-  sendText(incoming, found.body, {
+  sendText(incoming, found.text, {
     'content-type': 'text/x-nix-narinfo',
     // An hour: clients keep narinfos for 30 days by themselves, proxies should not.
     'cache-control': caching(incoming.cache, 3600),
@@ -154,11 +154,13 @@ function wantedRange(request: IncomingMessage, etag: string, length: number): Ra
     : { kind: 'whole' };
 }
 
-function sendText({ request, response }: CacheReadRequest, body: Buffer, headers: OutgoingHttpHeaders): void {
+function sendText({ request, response }: CacheReadRequest, text: string, headers: OutgoingHttpHeaders): void {
   if (headers['etag'] !== undefined && request.headers['if-none-match'] === headers['etag'])
     return void response.writeHead(304, headers).end();
-  response.writeHead(200, { ...headers, 'content-length': body.length });
-  response.end(request.method === 'HEAD' ? undefined : body);
+  const bytes = Buffer.byteLength(text);
+  response.writeHead(200, { ...headers, 'content-length': bytes });
+  if (request.method === 'HEAD') response.end();
+  else endWithText(response, text, bytes);
 }
 
 function caching(cache: Cache, seconds: number): string {

@@ -4,6 +4,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import type { BinaryCache } from '../cache/binary-cache.ts';
 import type { RenderedNarInfo } from '../cache/rendered-narinfo.ts';
+import { endWithText } from './send-body.ts';
 
 const ENDING = '.narinfo';
 const HASH_CHARACTERS = 32;
@@ -54,8 +55,7 @@ function isPlain({ method, rawHeaders }: IncomingMessage): boolean {
   return true;
 }
 
-function sendPresent(response: ServerResponse, { text, body, etag }: RenderedNarInfo): void {
-  const headers = [...PRESENT_HEADERS, 'etag', etag, 'content-length', String(body.length)];
-  // Of as many bytes as characters, a text is ASCII, which is sent faster when that is said.
-  response.writeHead(200, headers).end(text, text.length === body.length ? 'latin1' : 'utf8');
+function sendPresent(response: ServerResponse, { text, bytes, etag }: RenderedNarInfo): void {
+  const headers = [...PRESENT_HEADERS, 'etag', etag, 'content-length', String(bytes)];
+  endWithText(response.writeHead(200, headers), text, bytes);
 }

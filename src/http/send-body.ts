@@ -1,4 +1,4 @@
-// Sends a stream as the body of a response: waits for the client, gives up on one that stalls or leaves.
+// Sends the body of a response: a stream, waiting for the client and giving up on one that stalls or leaves; or a text.
 import type { ServerResponse } from 'node:http';
 
 /** A client that takes nothing for so long is gone; Nix itself gives up after the same time (stalled-download-timeout). */
@@ -30,4 +30,10 @@ async function sent(response: ServerResponse, bytes: Buffer, stalled: NodeJS.Tim
       resolve(error === null || error === undefined);
     });
   });
+}
+
+/** `bytes`: length of the text in UTF-8. Headers and text go to the kernel as one string, which two buffers would not. */
+export function endWithText(response: ServerResponse, text: string, bytes: number): void {
+  // Of as many bytes as characters, a text is ASCII, which is sent faster when that is said.
+  response.end(text, text.length === bytes ? 'latin1' : 'utf8');
 }

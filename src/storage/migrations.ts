@@ -9,6 +9,7 @@ import { garbageMigration } from './migrations/0004-garbage.ts';
 import { journalMigration } from './migrations/0005-journal.ts';
 import { uploadsMigration } from './migrations/0006-uploads.ts';
 import { sourcesMigration } from './migrations/0007-sources.ts';
+import { damagedContentsMigration } from './migrations/0008-damaged-contents.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -19,6 +20,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0005-journal': journalMigration,
   '0006-uploads': uploadsMigration,
   '0007-sources': sourcesMigration,
+  '0008-damaged-contents': damagedContentsMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

@@ -1,26 +1,33 @@
 // Database over node:sqlite: one connection writes, a second one reads, so that lookups never wait for an ingest.
-// WAL with synchronous=FULL: a committed transaction survives a power cut.
-import { DatabaseSync, type SQLInputValue, type StatementSync } from 'node:sqlite';
-import { Kysely, SqliteDialect, type SqliteDatabase, type SqliteStatement, type Transaction } from 'kysely';
-import { LRUCache } from 'lru-cache';
+import { Kysely, SqliteDialect, type Dialect, type Transaction } from 'kysely';
 import { SlipwayError, messageOf } from '../util/errors.ts';
 import { retry } from '../util/retry.ts';
 import type { Database } from './database.ts';
 import { migrate } from './migrations.ts';
 import type { Schema } from './schema.ts';
+import { openConnection, StatementCache, stopWaiting } from './sqlite-connection.ts';
+import { SqliteThreadDialect } from './sqlite-thread-dialect.ts';
 
-// SQLite waits for a lock by blocking the whole process, so only opening does that; transactions wait in `retry`.
-const OPEN_TIMEOUT_MS = 5_000;
 const LOCK_RETRIES = { attempts: 120, baseMs: 2, maxMs: 100 }; // about 5 s; other writers hold it for milliseconds
-const PREPARED_STATEMENTS = 200;
+
+export interface SqliteOptions {
+  /**
+   * Where transactions run. `here`, in the caller's thread, which then waits for the disk with each commit: for what has
+   * nothing else to do meanwhile. `thread`, in one of their own: for servers, whose look-ups go on.
+   */
+  readonly write?: 'here' | 'thread';
+}
 
 /** Opens (and makes) the database file and brings its schema up to date. */
-export async function openSqliteDatabase(path: string): Promise<Database> {
+export async function openSqliteDatabase(path: string, options: SqliteOptions = {}): Promise<Database> {
   const connection = openConnection(path, false);
-  const writer = kyselyOver(connection);
-  await migrate(writer, 'sqlite');
-  connection.exec('pragma busy_timeout = 0');
-  return new SqliteDatabaseHandle(writer, kyselyOver(openConnection(path, true)));
+  const migrating = kyselyOver(sameThread(connection));
+  await migrate(migrating, 'sqlite');
+  stopWaiting(connection);
+  const reader = kyselyOver(sameThread(openConnection(path, true)));
+  if (options.write !== 'thread') return new SqliteDatabaseHandle(migrating, reader);
+  await migrating.destroy();
+  return new SqliteDatabaseHandle(kyselyOver(new SqliteThreadDialect(path)), reader);
 }
 
 class SqliteDatabaseHandle implements Database {
@@ -52,70 +59,12 @@ class SqliteDatabaseHandle implements Database {
   }
 }
 
-function openConnection(path: string, readOnly: boolean): DatabaseSync {
-  try {
-    const db = new DatabaseSync(path, {
-      readOnly,
-      timeout: OPEN_TIMEOUT_MS,
-      enableForeignKeyConstraints: true,
-    });
-    if (!readOnly) db.exec('pragma journal_mode = wal; pragma synchronous = full');
-    return db;
-  } catch (error) {
-    throw new SlipwayError('unavailable', `The database ${path} cannot be opened: ${messageOf(error)}`, {
-      cause: error,
-    });
-  }
+function sameThread(db: ReturnType<typeof openConnection>): Dialect {
+  return new SqliteDialect({ database: new StatementCache(db) });
 }
 
-function kyselyOver(db: DatabaseSync): Kysely<Schema> {
-  return new Kysely<Schema>({ dialect: new SqliteDialect({ database: new StatementCache(db) }) });
-}
-
-/** The part of better-sqlite3's interface that Kysely's SQLite dialect asks for. */
-class StatementCache implements SqliteDatabase {
-  readonly #db: DatabaseSync;
-  readonly #prepared = new LRUCache<string, Statement>({ max: PREPARED_STATEMENTS });
-
-  constructor(db: DatabaseSync) {
-    this.#db = db;
-  }
-
-  prepare(sql: string): SqliteStatement {
-    const known = this.#prepared.get(sql);
-    if (known) return known;
-    // Kysely begins with a plain BEGIN, which takes the write lock late and may then fail instead of waiting.
-    const statement = new Statement(this.#db.prepare(sql === 'begin' ? 'begin immediate' : sql));
-    this.#prepared.set(sql, statement);
-    return statement;
-  }
-
-  close(): void {
-    this.#prepared.clear();
-    this.#db.close();
-  }
-}
-
-class Statement implements SqliteStatement {
-  readonly reader: boolean;
-  readonly #statement: StatementSync;
-
-  constructor(statement: StatementSync) {
-    this.#statement = statement;
-    this.reader = statement.columns().length > 0;
-  }
-
-  all(parameters: readonly unknown[]): unknown[] {
-    return this.#statement.all(...(parameters as SQLInputValue[]));
-  }
-
-  run(parameters: readonly unknown[]): { changes: number | bigint; lastInsertRowid: number | bigint } {
-    return this.#statement.run(...(parameters as SQLInputValue[]));
-  }
-
-  iterate(parameters: readonly unknown[]): IterableIterator<unknown> {
-    return this.#statement.iterate(...(parameters as SQLInputValue[]));
-  }
+function kyselyOver(dialect: Dialect): Kysely<Schema> {
+  return new Kysely<Schema>({ dialect });
 }
 
 /** Lock waits and a full disk pass by themselves or with room; all else is a fault of ours. */

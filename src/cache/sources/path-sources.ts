@@ -56,8 +56,7 @@ export class PathSources implements AsyncDisposable {
   readonly #asking = new Map<string, Promise<PathOffer | undefined>>();
   readonly #known = new LRUCache<string, PathOffer | 'absent'>({
     maxSize: MEMORY_BYTES,
-    sizeCalculation: (entry) =>
-      entry === 'absent' ? ABSENT_BYTES : OFFER_BYTES + 2 * entry.narinfo.body.length,
+    sizeCalculation: (entry) => (entry === 'absent' ? ABSENT_BYTES : OFFER_BYTES + entry.narinfo.bytes),
   });
 
   constructor(parts: SourceParts) {

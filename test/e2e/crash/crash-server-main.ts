@@ -102,7 +102,7 @@ async function open({
 async function openStorage({ data, postgres, s3 }: CrashPlace): Promise<TestStorage> {
   const database =
     postgres === undefined
-      ? await openSqliteDatabase(join(data, 'slipway.db'))
+      ? await openSqliteDatabase(join(data, 'slipway.db'), { write: 'thread' })
       : await openPostgresDatabase({ url: postgres });
   if (s3 === undefined) {
     const blobs = await openDiskBlobStore(join(data, 'packs'));
