@@ -11,7 +11,7 @@
 #   status DIR [--follow] the state, one JSON line; --follow prints `state {json}`, `log text`, `hook {json}`, then `end`
 #   deadman DIR           resolve a deploy whose runner died or hangs; only systemd calls it
 #   overdue DIR           the same for a boot trial after its reboot; only systemd calls it
-#   recover               at boot or agent start: resolve whatever was interrupted, and wait for it
+#   recover [--no-wait]   at boot or agent start: resolve whatever was interrupted, and wait for it
 #   check DIR             whether this host can decrypt what the new system needs
 #   list                  the states of all deploys on record
 #   facts [TOPLEVEL [PROFILE USER]] | generations [PROFILE USER] | quarantined | forgive TOPLEVEL
@@ -43,7 +43,7 @@ main() {
   quarantined) [ ! -r "$STATE_ROOT/quarantine" ] || cat "$STATE_ROOT/quarantine" ;;
   forgive) quarantine_set "$1" ;;
   list) list_deploys </dev/null ;;
-  recover) recover </dev/null ;;
+  recover) recover "$@" </dev/null ;;
   switch) run_switch "$@" ;;
   hook) run_hook "$@" ;;
   start | run | confirm | reject | status | deadman | overdue | check)

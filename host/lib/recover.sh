@@ -31,12 +31,14 @@ recovery_unit() {
   printf '[Service]\nType=exec\nExecStart=/bin/sh %s recover\n' "$STATE_ROOT/activate.sh"
 }
 
+# recover [--no-wait]: begins to resolve whatever was interrupted, and waits for it.
 recover() {
   local folder
   for folder in "$STATE_ROOT"/deploy/*/; do
     load "$folder" || continue
     ! is_orphan || recover_one
   done
+  [ "${1:-}" != --no-wait ] || return 0
   for folder in "$STATE_ROOT"/deploy/*/; do
     load "$folder" || continue
     while systemctl is-active --quiet "slipway-recover-$ID.service"; do pause; done

@@ -1,8 +1,8 @@
-// The agent's life: take the state folder, resolve what was interrupted, then step after step until told to stop.
+// The agent's life: take the state folder, resume what was interrupted, then step after step until told to stop.
 // A stop never touches a running trial: that lives in units of its own, and the next agent goes on with it.
 import type { AgentConfig } from '../api/agent-config.ts';
 import type { AgentReport } from '../api/agent-report.ts';
-import { recoverTrials } from '../deploy/trial.ts';
+import { resumeTrials } from '../deploy/trial.ts';
 import type { Host } from '../effects/host.ts';
 import { asSlipwayError, messageOf } from '../util/errors.ts';
 import type { AgentContext } from './agent-context.ts';
@@ -40,10 +40,11 @@ export async function runAgent(options: RunAgentOptions): Promise<void> {
     onError: (message) => log.warn(message),
   });
   const agent = await openContext(options, memory, service);
-  await resolveInterrupted(agent);
+  // Said first: a boot on trial counts as finished, and so as proven, only when all of its units are up.
+  service.ready();
+  await resumeInterrupted(agent);
   const wakeup = new Wakeup();
   using _watch = await watchAgentRequests(config.stateDir, () => wakeup.wake());
-  service.ready();
   log.info(`agent of ${config.host} started, following ${config.remotes.map((one) => one.url).join(', ')}`);
   while (!signal.aborted) {
     progress.since = performance.now();
@@ -64,12 +65,15 @@ function longestStepMs({ timeouts, remotes }: AgentConfig): number {
   return seconds * 1000 * 2;
 }
 
-/** What a reboot or a crash cut off is ended first; a deploy that goes on is left alone. */
-async function resolveInterrupted(agent: AgentContext): Promise<void> {
+/**
+ * What a reboot or a crash cut off goes on, or back. Not waited for: it may be the boot trial that waits for this agent's
+ * word; a new trial waits for its lock. A deploy that goes on is left alone.
+ */
+async function resumeInterrupted(agent: AgentContext): Promise<void> {
   try {
-    await recoverTrials(agent.host);
+    await resumeTrials(agent.host);
   } catch (error) {
-    agent.log.error(`interrupted deploys could not be resolved: ${messageOf(error)}`);
+    agent.log.error(`interrupted deploys could not be resumed: ${messageOf(error)}`);
   }
 }
 

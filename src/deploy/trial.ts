@@ -139,10 +139,9 @@ export async function readTrial(host: Host, id: string): Promise<DeployState> {
   return parseState(host, result.stdout.toString('utf8'), result.stderr);
 }
 
-/** Resolves every trial that a reboot or a crash interrupted, waits for it, and returns all deploys on record, newest first. */
-export async function recoverTrials(host: Host): Promise<DeployState[]> {
-  await callRunner(host, ['recover'], 10 * CALL_TIMEOUT_MS);
-  return await listTrials(host);
+/** Begins to resolve every trial that a reboot or a crash interrupted; does not wait for their ends. */
+export async function resumeTrials(host: Host): Promise<void> {
+  await callRunner(host, ['recover', '--no-wait']);
 }
 
 /** All deploys that the host has on record, newest first; one that is not final is going on. */

@@ -46,6 +46,13 @@ export interface ReleaseOptions {
   readonly tree?: string;
 }
 
+/** How a system of pi1 differs from its first one; see lib/build-toplevel.sh of the example. */
+export interface HostChange {
+  readonly version?: string;
+  readonly kernel?: string;
+  readonly broken?: readonly string[];
+}
+
 /** The parts of the agent's state that tests look at. */
 export interface SeenState {
   readonly applied?: { readonly serial: number; readonly commit: string; readonly toplevel: string };
@@ -57,6 +64,7 @@ export interface SeenState {
   readonly lastResult?: {
     readonly phase: string;
     readonly reason: string;
+    readonly detail: string;
     readonly toplevel: string;
     readonly failedHooks?: readonly object[];
   };
@@ -132,7 +140,7 @@ export class AgentScene implements AsyncDisposable {
   }
 
   /** Builds pi1's system with a change and puts it in the cache; the host gets it only through its agent. */
-  async build(change: { readonly version?: string; readonly broken?: readonly string[] }): Promise<string> {
+  async build(change: HostChange): Promise<string> {
     const folder = await this.#variantFolder(change);
     const target = `path:${folder}#nixosConfigurations.pi1.config.system.build.toplevel`;
     const built = await this.world.runText(['nix', 'build', '--no-link', '--json', target]);
@@ -143,9 +151,7 @@ export class AgentScene implements AsyncDisposable {
   }
 
   /** Evaluates a change without building it; answers its store path and a git tree to build it from. */
-  async evaluate(change: {
-    readonly version?: string;
-  }): Promise<{ readonly toplevel: string; readonly tree: string }> {
+  async evaluate(change: HostChange): Promise<{ readonly toplevel: string; readonly tree: string }> {
     const folder = await this.#variantFolder(change);
     const attribute = `path:${folder}#nixosConfigurations.pi1.config.system.build.toplevel.outPath`;
     const toplevel = await this.world.runText(['nix', 'eval', '--raw', attribute]);
@@ -201,7 +207,7 @@ export class AgentScene implements AsyncDisposable {
     try {
       return await within(timeoutMs, what, async (signal) => {
         for (;;) {
-          last = await this.state();
+          last = await this.state().catch(() => last); // between two boots nobody answers
           if (last !== undefined && wanted(last)) return last;
           await sleep(100, signal);
         }
@@ -213,10 +219,11 @@ export class AgentScene implements AsyncDisposable {
     }
   }
 
-  async untilApplied(commit: string): Promise<SeenState> {
+  async untilApplied(commit: string, timeoutMs?: number): Promise<SeenState> {
     return await this.until(
       'the release is applied',
       (state) => state.applied?.commit === commit && !state.trial,
+      timeoutMs,
     );
   }
 
@@ -307,14 +314,12 @@ export class AgentScene implements AsyncDisposable {
     };
   }
 
-  async #variantFolder(change: {
-    readonly version?: string;
-    readonly broken?: readonly string[];
-  }): Promise<string> {
+  async #variantFolder(change: HostChange): Promise<string> {
     const folder = join(this.world.folder, 'agent-variants', String(++this.#variants));
     await cp(join(this.world.folder, 'bootstrap'), folder, { recursive: true });
     const settings = join(folder, 'hosts/pi1');
     if (change.version !== undefined) await writeFile(join(settings, 'version'), `${change.version}\n`);
+    if (change.kernel !== undefined) await writeFile(join(settings, 'kernel'), `${change.kernel}\n`);
     if (change.broken)
       await writeFile(join(settings, 'break'), change.broken.map((word) => `${word}\n`).join(''));
     return folder;

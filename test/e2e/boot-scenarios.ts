@@ -1,7 +1,6 @@
 // The boot trials of `make test-boot`: what is deployed, how it is disturbed, and how it must end.
 import type { DeployPhase } from '../../src/api/deploy-state.ts';
 import type { DeployTimeouts } from '../../src/deploy/deploy-request.ts';
-import { sleep } from '../../src/util/deadline.ts';
 import type { Fault } from './faulty-system.ts';
 import type { WorldProcess } from './lab/world-process.ts';
 import type { BootMachine } from './qemu/boot-machine.ts';
@@ -30,9 +29,6 @@ export interface BootScenario {
   readonly disturb?: (what: Disturbed) => Promise<void>;
 }
 
-/** Long enough for the emulated machine to have shut down and reached the dead end. */
-const HANG_MS = 60_000;
-
 const GOOD: readonly BootScenario[] = [
   { name: 'good kernel', ends: ['COMMITTED', ''] },
   { name: 'good kernel, entries by hash with boot counting', names: 'hashes', ends: ['COMMITTED', ''] },
@@ -47,7 +43,7 @@ const BAD: readonly BootScenario[] = [
     ends: ['ROLLED_BACK', 'fell-back'],
     disturb: async ({ client, machine }) => {
       await client.waitForLine(/^phase rebooting/, 240_000);
-      await sleep(HANG_MS);
+      await machine.untilConsole('lab: this initrd hangs');
       await machine.powerCut();
     },
   },

@@ -7,11 +7,23 @@ import type { WorldHost } from './lab/world-host.ts';
 
 /** What a boot trial asks of bootctl; Debian has it in a package of its own, and it refuses in containers. */
 const BOOTCTL = `#!/bin/sh
+PATH=/usr/bin:/bin # busybox, first in the example's PATH, knows no \\\\xHH in sed
 var=/sys/firmware/efi/efivars/LoaderEntryOneShot-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
 [ "$1" = set-oneshot ] || exit 1
 [ -n "$2" ] || exec rm -f $var
 { printf '\\007\\000\\000\\000'; printf '%s' "$2" | sed 's/./&\\x00/g'; printf '\\000\\000'; } >$var
 `;
+
+/** From its next boot on the host is started by a boot loader, whose default is `system`; it boots once. */
+export async function giveBootLoader(host: WorldHost, system: string): Promise<void> {
+  await host.shell(
+    `mkdir -p /boot/efivars /boot/loader/entries
+    printf '%s' "$BOOTCTL" >/usr/local/bin/bootctl; chmod +x /usr/local/bin/bootctl
+    ${system}/bin/switch-to-configuration boot`,
+    { env: { BOOTCTL } },
+  );
+  await host.reboot();
+}
 
 export interface BootHost {
   readonly host: WorldHost;
@@ -28,13 +40,7 @@ export class BootScene implements AsyncDisposable {
   /** A host of its own that was started by its boot loader. */
   async takeHost(): Promise<BootHost> {
     const { host, old } = this.deploys.takeHost();
-    await host.shell(
-      `mkdir -p /boot/efivars /boot/loader/entries
-      printf '%s' "$BOOTCTL" >/usr/local/bin/bootctl; chmod +x /usr/local/bin/bootctl
-      ${old}/bin/switch-to-configuration boot`,
-      { env: { BOOTCTL } },
-    );
-    await host.reboot();
+    await giveBootLoader(host, old);
     return { host, old };
   }
 

@@ -1,5 +1,5 @@
 # Builder of a toplevel: the files that a NixOS toplevel has. $settings is the host's folder of plain files:
-# `version` is what hello answers; `break` (optional) names what shall go wrong, one word a line, to see Slipway cope:
+# `version` is what hello answers; `kernel` (optional) is a change that needs a reboot; `break` (optional) names what shall go wrong, one word a line, to see Slipway cope:
 #   hello         the hello unit fails to start          hello-http  it starts, but answers 404
 #   network       the host is off the network            activation  the activation script fails
 #   hang          the activation script hangs            boot-loader the boot loader cannot be installed
@@ -25,8 +25,9 @@ printf 'systemd 2' >$out/init-interface-version
 printf 'console=ttyS0' >$out/kernel-params
 if broken inhibit; then printf '{"dbus-implementation":"broker"}' >$out/switch-inhibitors
 else printf '{"dbus-implementation":"dbus"}' >$out/switch-inhibitors; fi
-# A container boots its machine's kernel; the links are there because tools compare them.
-$b ln -s $tools/bin/busybox $out/kernel
+# A container boots its machine's kernel; these are there because tools compare them. A file `kernel` stands for another one.
+if [ -f $settings/kernel ]; then $b cp $settings/kernel $out/kernel
+else $b ln -s $tools/bin/busybox $out/kernel; fi
 $b ln -s $tools/bin/busybox $out/initrd
 [ -z "$agentConfig" ] || $b cp $agentConfig $out/etc/slipway/agent.toml
 

@@ -37,27 +37,38 @@ check_inhibitors() {
   return 1
 }
 
-# Like the systemd-boot builder: the default entry is the generation whose toplevel this is; without one it stays.
+# Like the systemd-boot builder: one entry a generation; the default is the one whose toplevel this is; without one it stays.
 install_boot_loader() {
   if [ @break@ = boot-loader ]; then
     echo "Failed to install bootloader" >&2
     return 1
   fi
   mkdir -p /boot/loader/entries
+  default= entries=
   for generation in /nix/var/nix/profiles/system-*-link; do
-    [ "$(readlink "$generation")" = @out@ ] || continue
-    printf '%s\n' @out@ >/boot/loader/default.new
-    sync /boot/loader/default.new
-    mv -f /boot/loader/default.new /boot/loader/default
-    entry=${generation##*/}
-    entry=${entry#system-} entry=nixos-generation-${entry%-link}.conf
-    printf 'title NixOS\noptions init=%s/init\n' @out@ >"/boot/loader/entries/$entry"
-    printf 'timeout 5\ndefault %s\n' "$entry" >/boot/loader/loader.conf.new
-    mv -f /boot/loader/loader.conf.new /boot/loader/loader.conf
-    sync /boot/loader
-    return 0
+    system=$(readlink "$generation") number=${generation##*/system-}
+    entry=nixos-generation-${number%-link}.conf
+    entries="$entries $entry"
+    printf 'title NixOS\noptions init=%s/init\n' "$system" >"/boot/loader/entries/$entry"
+    [ "$system" != @out@ ] || default=$entry
   done
-  echo "warning: no generation of the system profile is @out@; the default entry stays" >&2
+  for entry in $(cd /boot/loader/entries && ls | grep '^nixos-'); do
+    case "$entries " in *" $entry "*) ;; *) rm -f "/boot/loader/entries/$entry" ;; esac
+  done
+  if [ -z "$default" ]; then
+    echo "warning: no generation of the system profile is @out@; the default entry stays" >&2
+    return 0
+  fi
+  replace /boot/loader/default @out@
+  replace /boot/loader/loader.conf "timeout 5
+default $default"
+  sync /boot/loader
+}
+
+replace() {
+  printf '%s\n' "$2" >"$1.new"
+  sync "$1.new"
+  mv -f "$1.new" "$1"
 }
 
 is_true() { grep -qx "$2=true" "$1"; }

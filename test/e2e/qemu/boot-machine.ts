@@ -147,6 +147,15 @@ export class BootMachine {
     }
   }
 
+  /** Waits until this is on the console, from whichever boot since the power came on. */
+  async untilConsole(text: string): Promise<void> {
+    const signal = deadline(BOOT_TIMEOUT_MS);
+    while (!(await readFile(join(this.#folder, 'console'), 'utf8')).includes(text)) {
+      if (signal.aborted) throw new Error(`"${text}" did not come up.\n${await this.consoleEnd()}`);
+      await sleep(500);
+    }
+  }
+
   async consoleEnd(): Promise<string> {
     const { stdout } = await exec(['tail', '-c', '3000', join(this.#folder, 'console')]);
     return stdout.toString('utf8');
