@@ -9,7 +9,7 @@ import { thorough, variation } from './variation.ts';
 describe('a boot trial', { concurrency: 3 }, () => {
   let scene: BootScene;
   before(async () => {
-    scene = await openBootScene(thorough ? 12 : 5);
+    scene = await openBootScene(thorough ? 13 : 5);
   });
   after(async () => {
     await scene[Symbol.asyncDispose]();
@@ -60,6 +60,19 @@ describe('a boot trial', { concurrency: 3 }, () => {
       ['deploy_rolled_back', 'health-failed'],
       JSON.stringify(outcome),
     );
+    await scene.assertRuns(place, place.old);
+  });
+
+  variation('goes back when a check that stands before boot-complete.target fails', async () => {
+    const place = await scene.takeHost();
+    const bad = await scene.build(place.host, 'unchecked', ['boot-check-fails']);
+    const outcome = await scene.deploys.deploy(place.host, bad);
+    assert.deepEqual(
+      [outcome.code, outcome.state?.reason],
+      ['deploy_rolled_back', 'health-failed'],
+      JSON.stringify(outcome),
+    );
+    assert.match(outcome.state?.detail ?? '', /boot-complete\.target was not reached/);
     await scene.assertRuns(place, place.old);
   });
 

@@ -24,9 +24,13 @@ export type Fault =
   /** Installing the boot loader fails, or takes 3 s. */
   | 'bootloader-fails'
   | 'slow-boot'
-  /** Boot trials: the kernel panics, the boot never reaches its target, the boot loader keeps one generation only. */
+  /**
+   * Boot trials: the kernel panics, the boot never reaches its target, a check before boot-complete.target fails, the boot
+   * loader keeps one generation only.
+   */
   | 'kernel-panics'
   | 'boot-hangs'
+  | 'boot-check-fails'
   | 'one-entry';
 
 export interface FaultySystem {
