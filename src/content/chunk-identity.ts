@@ -1,7 +1,7 @@
 // What a chunk is called. A plain one by the SHA-256 of its bytes; one with places to fill in by the SHA-512/256 of its
 // bytes, filler in the places, and of where the places are. Two hash functions, so that nobody can make bytes whose plain
 // name is that of another chunk with places: a chunk is never taken for what it is not.
-import { hash } from 'node:crypto';
+import { createHash, hash } from 'node:crypto';
 import { decodeFrame } from './frame-codec.ts';
 import { FILLER } from './normaliser.ts';
 import { findPlaces, type Place } from './patched-frame.ts';
@@ -17,7 +17,7 @@ export function patchedChunkHash(bytes: Buffer, places: readonly Place[]): Buffe
     table.writeUInt32LE(offset, 8 * n);
     table.writeUInt32LE(length, 8 * n + 4);
   }
-  return hash('sha512-256', Buffer.concat([bytes, table]), 'buffer');
+  return createHash('sha512-256').update(bytes).update(table).digest();
 }
 
 /** Whether a stored frame is the chunk that it is filed as. For looking after what is stored; serving checks the CRC. */

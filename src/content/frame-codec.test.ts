@@ -66,3 +66,21 @@ test('decodeFrame() stops at the stated size: a frame cannot blow up', async () 
   await assert.rejects(decodeFrame(bomb, 100_000), { code: 'internal' });
   assert.ok((await decodeFrame(await encodeFrame(Buffer.from('next')), 4)).equals(Buffer.from('next')));
 });
+
+test('decodeFrame() uses the memory that it decodes with again', async () => {
+  const raw = randomBytes(300_000);
+  const frame = await encodeFrame(raw);
+  const target = Buffer.alloc(raw.length);
+  await decodeFrame(frame, raw.length, target);
+  const before = process.memoryUsage().arrayBuffers;
+  let most = before;
+  for (let n = 0; n < 200; n++) {
+    await decodeFrame(frame, raw.length, target);
+    most = Math.max(most, process.memoryUsage().arrayBuffers);
+  }
+  assert.ok(target.equals(raw));
+  assert.ok(
+    most - before < 8 * raw.length,
+    `${most - before} bytes of garbage after 200 frames of ${raw.length}`,
+  );
+});

@@ -26,7 +26,7 @@ const ENCODERS = 4;
 const LONGEST_MARKER = 256;
 
 /**
- * Encodes a chunk; its bytes at `places` do not matter. `undefined` when zstd has not made the blocks that are needed:
+ * Encodes a chunk; its bytes at `places` do not matter, and are the markers afterwards. `undefined` when zstd has not made the blocks that are needed:
  * the chunk is then to be stored without places.
  */
 export async function encodePatchedFrame(raw: Buffer, places: readonly Place[]): Promise<Buffer | undefined> {
@@ -120,22 +120,40 @@ async function encodeWith(encoder: ZstdCompress, raw: Buffer, places: readonly P
 
 /**
  * Whether the frame depends on its places' bytes in those places alone: every one of them is inverted for the proof. And
- * whether the places can be found again, which bytes that look like markers could prevent.
+ * whether the places can be found again, which bytes that look like markers could prevent. Puts markers into `raw`.
  */
 export async function isPatchedFrame(frame: Buffer, raw: Buffer, places: readonly Place[]): Promise<boolean> {
   const markers = places.map(({ length }, n) => markerOf(n, length));
-  const found = findPlaces(frame, filledWith(raw, places, markers));
-  if (!isSame(found, places)) return false;
+  for (const [n, { offset }] of places.entries()) markers[n]?.copy(raw, offset);
+  if (!isSame(findPlaces(frame, raw), places)) return false;
   const inverted = markers.map((marker) => Buffer.from(marker.map((byte) => byte ^ 0xff)));
   const filled = Buffer.from(frame);
   fillPlaces(filled, inverted);
-  return (await decodeFrame(filled, raw.length)).equals(filledWith(raw, places, inverted));
+  const scratch = scratches.pop() ?? Buffer.allocUnsafeSlow(MAX_CHUNK);
+  try {
+    const decoded = await decodeFrame(filled, raw.length, scratch);
+    return isSameBut(decoded, raw, { places, literals: inverted });
+  } finally {
+    if (scratches.length < ENCODERS) scratches.push(scratch);
+  }
 }
 
-function filledWith(raw: Buffer, places: readonly Place[], literals: readonly Buffer[]): Buffer {
-  const filled = Buffer.from(raw);
-  for (const [n, { offset }] of places.entries()) literals[n]?.copy(filled, offset);
-  return filled;
+/** What frames are decoded into for the proof, to be used again. */
+const scratches: Buffer[] = [];
+
+/** Whether `bytes` are `raw` with the literals in its places. */
+function isSameBut(
+  bytes: Buffer,
+  raw: Buffer,
+  { places, literals }: { readonly places: readonly Place[]; readonly literals: readonly Buffer[] },
+): boolean {
+  let at = 0;
+  for (const [n, { offset, length }] of places.entries()) {
+    if (raw.compare(bytes, at, offset, at, offset) !== 0) return false;
+    at = offset + length;
+    if (literals[n]?.equals(bytes.subarray(offset, at)) !== true) return false;
+  }
+  return raw.compare(bytes, at, raw.length, at, raw.length) === 0;
 }
 
 function isSame(found: readonly Place[], places: readonly Place[]): boolean {

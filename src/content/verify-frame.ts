@@ -21,12 +21,12 @@ export interface NamedChunk {
 }
 
 /**
- * The chunk's bytes; those in its places mean nothing. `invalid` for anything but one plain zstd frame of exactly
+ * The chunk's bytes, in `target` when there is one; those in its places mean nothing. `invalid` for anything but one plain zstd frame of exactly
  * this chunk. A frame with trailing bytes is refused, because readers would decode these too.
  */
-export async function verifyFrame(frame: Buffer, chunk: NamedChunk): Promise<Buffer> {
+export async function verifyFrame(frame: Buffer, chunk: NamedChunk, target?: Buffer): Promise<Buffer> {
   if (!isPlainFrame(frame, chunk.rawLength)) throw refused('it is not one plain zstd frame of that length');
-  const raw = await decodeFrame(frame, chunk.rawLength).catch((cause: unknown) => {
+  const raw = await decodeFrame(frame, chunk.rawLength, target).catch((cause: unknown) => {
     throw refused('it cannot be decoded', cause);
   });
   const { places } = chunk;

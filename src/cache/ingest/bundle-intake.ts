@@ -10,6 +10,7 @@ import { decodeFrame } from '../../content/frame-codec.ts';
 import { FILLER } from '../../content/normaliser.ts';
 import { FRAME_KIND } from '../../content/pack-format.ts';
 import { verifyFrame } from '../../content/verify-frame.ts';
+import { ChunkMemory } from './chunk-memory.ts';
 import { absentChunk, chunkKey, findHeldFrames, findStoredChunks, type ChunkScope } from './held-chunks.ts';
 import { NarRestorer, type RestoredNar } from './nar-restorer.ts';
 import type { PackSink } from './pack-writer.ts';
@@ -98,11 +99,13 @@ export class BundleIntake implements AsyncDisposable {
     this.#batch = [];
     this.#batchBytes = 0;
     const before = this.#working;
-    const proven = this.#prove(batch);
+    const memory = new ChunkMemory();
+    const proven = this.#prove(batch, memory);
     proven.catch(() => undefined); // awaited below
     const work = async (): Promise<void> => {
       await before;
-      await this.#take(batch, await proven);
+      await this.#take(batch, await proven, memory);
+      memory.release(); // not after a failure: something may still be decoding
     };
     await before;
     this.#working = work();
@@ -110,7 +113,7 @@ export class BundleIntake implements AsyncDisposable {
   }
 
   /** The bytes of the chunks that were sent. */
-  async #prove(batch: readonly ArrivingChunk[]): Promise<Map<string, Buffer>> {
+  async #prove(batch: readonly ArrivingChunk[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
     const sent = new Map<string, ChunkRecord>();
     for (const { record } of batch) {
       const key = chunkKey(record.hash);
@@ -120,14 +123,18 @@ export class BundleIntake implements AsyncDisposable {
     await mapBounded([...sent], CODERS, async ([key, record]) => {
       const { hash, rawLength, patches } = record;
       const places = patches.map(({ offset, literal }) => ({ offset, length: literal.length }));
-      proven.set(key, await verifyFrame(record.frame, { hash, rawLength, places }));
+      proven.set(key, await verifyFrame(record.frame, { hash, rawLength, places }, memory.take(rawLength)));
     });
     return proven;
   }
 
-  async #take(batch: readonly ArrivingChunk[], proven: Map<string, Buffer>): Promise<void> {
+  async #take(
+    batch: readonly ArrivingChunk[],
+    proven: Map<string, Buffer>,
+    memory: ChunkMemory,
+  ): Promise<void> {
     await this.#store(batch, proven);
-    const bytes = await this.#readCountedOn(batch, proven);
+    const bytes = await this.#readCountedOn(batch, proven, memory);
     for (const chunk of batch) {
       if (chunk.nar.restorer === undefined) continue;
       const raw = bytes.get(chunkKey(chunk.record.hash));
@@ -161,6 +168,7 @@ export class BundleIntake implements AsyncDisposable {
   async #readCountedOn(
     batch: readonly ArrivingChunk[],
     proven: Map<string, Buffer>,
+    memory: ChunkMemory,
   ): Promise<Map<string, Buffer>> {
     const earlier = new Map<string, ChunkRecord>();
     const held = new Map<string, Buffer>();
@@ -171,21 +179,22 @@ export class BundleIntake implements AsyncDisposable {
       if (sent === undefined) held.set(key, record.hash);
       else earlier.set(key, sent);
     }
-    const stored = await this.#readHeld([...held.values()]);
+    const stored = await this.#readHeld([...held.values()], memory);
     await mapBounded([...earlier], CODERS, async ([key, { frame, rawLength }]) => {
-      proven.set(key, await decodeFrame(frame, rawLength));
+      proven.set(key, await decodeFrame(frame, rawLength, memory.take(rawLength)));
     });
     for (const [key, bytes] of stored) proven.set(key, bytes);
     return proven;
   }
 
-  async #readHeld(hashes: readonly Buffer[]): Promise<Map<string, Buffer>> {
+  async #readHeld(hashes: readonly Buffer[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
     if (hashes.length === 0) return new Map();
     const held = await findHeldFrames(this.#parts.database, this.#parts.scope, hashes);
     const frames = await readFrames(this.#parts, [...held.values()]);
     const decoded = new Map<string, Buffer>();
     await mapBounded([...frames], CODERS, async ([key, frame]) => {
-      decoded.set(key, await decodeFrame(frame, held.get(key)?.rawLength ?? 0));
+      const rawLength = held.get(key)?.rawLength ?? 0;
+      decoded.set(key, await decodeFrame(frame, rawLength, memory.take(rawLength)));
     });
     return decoded;
   }
