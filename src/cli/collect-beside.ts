@@ -8,6 +8,8 @@ import type { Database } from '../storage/database.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { GarbageReply, GarbageTask } from './garbage-worker.ts';
 
+/** What a page of rows leaves behind is looked for early: by default, V8 lets it pile up to 100 MB. */
+const LIMITS = { maxYoungGenerationSizeMb: 16 };
 /** A thread that was told to stop looks at that between two pages; one that waits longer for its storage is cut off. */
 const STOP_MS = 10_000;
 
@@ -40,7 +42,10 @@ export async function collectBeside(
 }
 
 async function collectInThread(task: GarbageTask, signal: AbortSignal): Promise<void> {
-  const thread = new Worker(new URL('garbage-worker.ts', import.meta.url), { workerData: task });
+  const thread = new Worker(new URL('garbage-worker.ts', import.meta.url), {
+    workerData: task,
+    resourceLimits: LIMITS,
+  });
   const ended = once(thread, 'exit');
   let cut: NodeJS.Timeout | undefined;
   const stop = (): void => {

@@ -164,7 +164,8 @@ class RecipeReader {
   varint(): number {
     let value = 0;
     for (let scale = 1; scale <= 2 ** 49; scale *= 0x80) {
-      const byte = this.take(1)[0] ?? 0;
+      const byte = this.#bytes[this.#at++];
+      if (byte === undefined) throw broken('length');
       value += (byte & 0x7f) * scale;
       if (byte < 0x80) return value;
     }

@@ -102,26 +102,13 @@ async function collect(
   progress: () => Promise<void>,
 ): Promise<GarbageReport> {
   const startedAt = Date.now();
-  const caches = await readFamilies(parts.database, settings);
+  const families = await readFamilies(parts.database, settings);
   const roots = new Set((await readRoots(parts.database, settings.roots)).map(({ hash }) => hash));
   const paths = { kept: 0, tombstoned: 0, revived: 0, waiting: 0, removed: 0 };
-  const { graceMs } = settings;
-  const borrowedGraceMs = Math.min(graceMs, BORROWED_GRACE_MS);
   let logs = 0;
-  for (const family of caches) {
+  for (const family of families) {
     await progress();
-    const graph = await readPathGraph(parts.database, [...family.keys()], progress);
-    const plan = planGc(graph, {
-      now,
-      roots,
-      retention: family,
-      graceMs,
-      borrowedGraceMs,
-      youngMs: settings.youngMs,
-    });
-    count(paths, plan);
-    const times = { now, expiredAt: now - borrowedGraceMs };
-    paths.removed += dryRun ? plan.remove.length : await applyPathPlan(parts.database, plan, times, progress);
+    await collectPaths(parts.database, { settings, dryRun, now, roots, family, progress }, paths);
     if (!dryRun) logs += await collectOldLogs(parts.database, family, now);
   }
   // Packs that nobody names, left by what was cut off: another server's start may be far away.
@@ -139,6 +126,39 @@ async function collect(
     packs: dryRun ? undefined : await collectPacks(parts, packOptions),
     endedAt: Date.now(),
   };
+}
+
+interface PathCollection {
+  readonly settings: GarbageSettings;
+  readonly dryRun: boolean;
+  readonly now: number;
+  /** Hash parts of store paths. */
+  readonly roots: ReadonlySet<string>;
+  readonly family: Family;
+  readonly progress: () => Promise<void>;
+}
+
+type PathCounts = { -readonly [K in keyof GarbageReport['paths']]: number };
+
+/** A function of its own: the graph of a family is out of memory when the next one, or the chunks, are read. */
+async function collectPaths(
+  database: Database,
+  { settings, dryRun, now, roots, family, progress }: PathCollection,
+  counts: PathCounts,
+): Promise<void> {
+  const { graceMs, youngMs } = settings;
+  const borrowedGraceMs = Math.min(graceMs, BORROWED_GRACE_MS);
+  const plan = planGc(await readPathGraph(database, [...family.keys()], progress), {
+    now,
+    roots,
+    retention: family,
+    graceMs,
+    borrowedGraceMs,
+    youngMs,
+  });
+  count(counts, plan);
+  const times = { now, expiredAt: now - borrowedGraceMs };
+  counts.removed += dryRun ? plan.remove.length : await applyPathPlan(database, plan, times, progress);
 }
 
 type Family = ReadonlyMap<number, Retention>;
@@ -172,7 +192,7 @@ async function collectOldLogs(database: Database, family: Family, now: number): 
   return removed;
 }
 
-function count(paths: { -readonly [K in keyof GarbageReport['paths']]: number }, plan: GcPlan): void {
+function count(paths: PathCounts, plan: GcPlan): void {
   paths.kept += plan.kept;
   paths.tombstoned += plan.tombstone.length;
   paths.revived += plan.revive.length;
