@@ -21,8 +21,11 @@ export interface NamedKey {
 
 export interface JsonWebKeysOptions {
   readonly issuer: string;
+  /** Milliseconds; by default of a clock that is never set. */
   readonly now?: () => number;
 }
+
+const monotonic = (): number => performance.now();
 
 export class JsonWebKeys {
   readonly #issuer: string;
@@ -32,7 +35,7 @@ export class JsonWebKeys {
   #triedAt = -Infinity;
   #fetching: Promise<void> | undefined;
 
-  constructor({ issuer, now = Date.now }: JsonWebKeysOptions) {
+  constructor({ issuer, now = monotonic }: JsonWebKeysOptions) {
     this.#issuer = issuer;
     this.#now = now;
   }

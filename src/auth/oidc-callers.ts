@@ -18,11 +18,11 @@ export class OidcCallers {
   readonly #providers: readonly KnownProvider[];
   readonly #now: () => number;
 
-  constructor(providers: readonly OidcProvider[], now: () => number = Date.now) {
-    this.#now = now;
+  constructor(providers: readonly OidcProvider[], now?: () => number) {
+    this.#now = now ?? Date.now;
     this.#providers = providers.map((provider) => ({
       provider,
-      keys: new JsonWebKeys({ issuer: provider.issuer, now }),
+      keys: new JsonWebKeys({ issuer: provider.issuer, ...(now && { now }) }),
     }));
   }
 

@@ -3,6 +3,6 @@ import { after } from 'node:test';
 import { closeTestStorage } from './cache-storage.ts';
 
 process.env['SLIPWAY_TEST_STORAGE'] = 'postgres';
-for (const scenarios of ['protocol', 'refusals', 'damage', 'rebuild'])
+for (const scenarios of ['protocol', 'refusals', 'same-path', 'damage', 'rebuild'])
   await import(`./cache-${scenarios}.test.ts`);
 after(closeTestStorage); // the last hook: the servers of the scenarios are closed by theirs

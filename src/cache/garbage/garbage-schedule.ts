@@ -44,6 +44,7 @@ export async function collectRegularly(
 async function isDue(database: Database, period: number): Promise<boolean> {
   const now = Date.now();
   const last = await lastCollection(database);
+  if (last > now + LOOK_MS) return true; // it was done while the clock was wrong
   if (last <= now - period) return true;
   return last <= now - EARLY_MS && (await isOverPulledLimit(database, now - BORROWED_GRACE_MS));
 }

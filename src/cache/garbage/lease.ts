@@ -1,5 +1,6 @@
 // A lease: at most one holder at a time does a thing, over all processes on one database. Held by renewal, lost by time,
-// so a crashed holder leaves nothing to clean up. What is done under a lease must be right without it too: a holder that
+// so a crashed holder leaves nothing to clean up. A holder whose clock was wrong must not hold it for years: nobody takes a
+// lease for longer than some minutes, so one that ends much later counts as ended. What is done under a lease must be right without it too: a holder that
 // was suspended may go on after its time.
 import { randomUUID } from 'node:crypto';
 import type { Database } from '../../storage/database.ts';
@@ -9,6 +10,8 @@ import { SlipwayError } from '../../util/errors.ts';
 /** Renewed when half of it has run down: renewing costs a write. */
 const LEASE_MS = 120_000;
 const LOOK_MS = 250;
+/** By how much the clocks of holders may differ. */
+const SKEW_MS = 3_600_000;
 
 export interface Lease extends AsyncDisposable {
   /** Renews when it is time to; throws `conflict` when the lease was lost. */
@@ -17,10 +20,10 @@ export interface Lease extends AsyncDisposable {
 
 /** As takeLease, but waits for a holder that will soon be done. `conflict` when it takes longer than `patienceMs`. */
 export async function waitForLease(database: Database, name: string, patienceMs = LEASE_MS): Promise<Lease> {
-  for (const until = Date.now() + patienceMs; ;) {
+  for (const until = performance.now() + patienceMs; ;) {
     const lease = await takeLease(database, name);
     if (lease !== undefined) return lease;
-    if (Date.now() > until)
+    if (performance.now() > until)
       throw new SlipwayError('conflict', `Another process does not let go of this storage: ${name}.`, {
         next: 'Try again in some minutes.',
       });
@@ -36,13 +39,13 @@ export async function takeLease(
 ): Promise<Lease | undefined> {
   const holder = randomUUID();
   if (!(await claim(database, { name, holder, leaseMs }))) return undefined;
-  let claimedAt = Date.now();
+  let claimedAt = performance.now();
   return {
     renew: async () => {
-      if (Date.now() - claimedAt < leaseMs / 2) return;
+      if (performance.now() - claimedAt < leaseMs / 2) return;
       if (!(await claim(database, { name, holder, leaseMs })))
         throw new SlipwayError('conflict', `Another process has taken over: ${name}.`);
-      claimedAt = Date.now();
+      claimedAt = performance.now();
     },
     [Symbol.asyncDispose]: async () => {
       await database.write(
@@ -72,7 +75,11 @@ async function claim(
           .column('name')
           .doUpdateSet(row)
           .where((where) =>
-            where.or([where('lease.holder', '=', holder), where('lease.expires_at', '<', now)]),
+            where.or([
+              where('lease.holder', '=', holder),
+              where('lease.expires_at', '<', now),
+              where('lease.expires_at', '>', now + leaseMs + SKEW_MS),
+            ]),
           ),
       )
       .returning('holder')

@@ -153,6 +153,7 @@ export class BundleUploads {
   ): Promise<void> {
     const { nar, admitted } = path;
     if (nar === undefined || admitted === undefined) return;
+    delete path.failure; // of a transaction that was run before and lost
     const contentId = 'contentId' in nar ? nar.contentId : (contentIds.get(nar) ?? 0);
     try {
       if ('contentId' in nar && !(await isHeld(transaction, contentId))) throw incomplete(path.info);
@@ -230,7 +231,8 @@ function factsOf({ hash, size, flatHash }: RestoredNar | HeldContent): NarFacts 
 /** What the sender can do something about is told with the path; anything else fails the whole bundle, which is sent again. */
 function clientFault(error: unknown): SlipwayError {
   const known = asSlipwayError(error);
-  if (known.code === 'internal' || known.code === 'unavailable') throw known;
+  // As it came: the database tells by it whether the transaction may be run again.
+  if (known.code === 'internal' || known.code === 'unavailable') throw error;
   return known;
 }
 

@@ -1,5 +1,6 @@
 // Whether an upstream is worth asking. After some failures in a row it is left alone for a while, longer each time that
-// a probe fails too, so that a dead upstream costs no lookup any time. Pure: whoever uses it brings the clock.
+// a probe fails too, so that a dead upstream costs no lookup any time. Pure: whoever uses it brings the clock,
+// best one that is never set back.
 
 export interface BreakerState {
   /** In a row. */

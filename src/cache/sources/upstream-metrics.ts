@@ -64,7 +64,7 @@ export class UpstreamMetrics {
   }
 
   *#positions(): Iterable<Sample> {
-    const now = Date.now();
+    const now = performance.now();
     for (const { name, breaker } of this.#watched()) {
       const labels: Labels = { upstream: name };
       yield { labels, value: breakerPosition(breaker, now) === 'closed' ? 1 : 0 };

@@ -120,7 +120,7 @@ export class Upstream implements Disposable {
 
   /** False while the upstream is left alone; when that has lasted long enough, a probe goes out beside. */
   #mayAsk(): boolean {
-    const position = breakerPosition(this.#breaker, Date.now());
+    const position = breakerPosition(this.#breaker, performance.now());
     if (position === 'half-open' && !this.#probing) void this.#probe();
     return position === 'closed';
   }
@@ -133,10 +133,10 @@ export class Upstream implements Disposable {
       const response = await this.#client.get('nix-cache-info', { signal, headersMs: PROBE_MS });
       await readUpstreamText(response, MAX_NARINFO_BYTES);
       this.#breaker = isFailure(response.statusCode ?? 0)
-        ? afterFailure(this.#breaker, Date.now())
+        ? afterFailure(this.#breaker, performance.now())
         : afterSuccess();
     } catch {
-      this.#breaker = afterFailure(this.#breaker, Date.now());
+      this.#breaker = afterFailure(this.#breaker, performance.now());
     } finally {
       this.#probing = false;
     }
@@ -209,7 +209,7 @@ export class Upstream implements Disposable {
 
   #failed(error: unknown): void {
     const before = this.#breaker;
-    this.#breaker = afterFailure(before, Date.now());
+    this.#breaker = afterFailure(before, performance.now());
     if (before.openUntil === undefined && this.#breaker.openUntil !== undefined) this.#report(error);
   }
 
