@@ -24,8 +24,8 @@ export interface PathInfoOptions {
   readonly signal?: AbortSignal;
 }
 
-/** Roots of one call: what all stores of a large machine name would not fit into one argv. */
-const ROOTS_PER_CALL = 1_000;
+/** Of the roots' names in one call: a third of what Linux lets argv and environment have with the usual stack of 8 MiB. */
+const ARGV_BYTES = 640 * 1024;
 /** About 700 bytes a path: closures of half a million paths. */
 const MAX_OUTPUT = 384 * 1024 * 1024;
 
@@ -34,13 +34,26 @@ export async function readClosure(
   paths: readonly StorePath[],
   options: PathInfoOptions = {},
 ): Promise<PathInfo[]> {
-  const roots = [...new Set(paths)];
   const closure = new Map<StorePath, PathInfo>();
-  for (let at = 0; at < roots.length; at += ROOTS_PER_CALL) {
-    const infos = parsePathInfos(await runPathInfo(roots.slice(at, at + ROOTS_PER_CALL), options));
-    for (const info of infos) closure.set(info.path, info);
-  }
+  for (const roots of callsFor([...new Set(paths)]))
+    for (const info of parsePathInfos(await runPathInfo(roots, options))) closure.set(info.path, info);
   return [...closure.values()];
+}
+
+/** What all stores of a large machine name would not fit into one argv; each call takes a process's start. */
+function callsFor(roots: readonly StorePath[]): StorePath[][] {
+  const calls: StorePath[][] = [];
+  let room = 0;
+  for (const root of roots) {
+    const bytes = root.length + 1 + 8; // its NUL, and the pointer to it
+    if (bytes > room) {
+      calls.push([]);
+      room = ARGV_BYTES;
+    }
+    calls.at(-1)?.push(root);
+    room -= bytes;
+  }
+  return calls;
 }
 
 async function runPathInfo(paths: readonly StorePath[], options: PathInfoOptions): Promise<string> {

@@ -14,7 +14,7 @@ import { asSlipwayError, SlipwayError } from '../../util/errors.ts';
 import { BundleIntake, type ArrivingNar } from './bundle-intake.ts';
 import type { Cache } from '../cache-registry.ts';
 import { claimChunks } from './claim-chunks.ts';
-import { commitContent, commitPacks } from './commit-content.ts';
+import { commitContents, commitPacks } from './commit-content.ts';
 import { findHeldContent, isHeld, type HeldContent } from './held-contents.ts';
 import { noteChunks, stageChunks, type ChunkScope } from './held-chunks.ts';
 import type { RestoredNar } from './nar-restorer.ts';
@@ -127,23 +127,21 @@ export class BundleUploads {
   ): Promise<void> {
     const now = Date.now();
     await commitPacks(transaction, packs, now);
-    const contentIds = new Map<RestoredNar, number>();
-    for (const { restored } of nars)
-      if (restored !== undefined && !contentIds.has(restored))
-        contentIds.set(restored, await commitContent(transaction, { ...restored, packs: [] }, now));
+    const whole = nars.flatMap(({ restored }) => restored ?? []);
+    const contentIds = await commitContents(transaction, whole, now);
     for (const path of paths) await this.#publish(transaction, path, contentIds);
     const published = new Set(paths.filter(({ failure }) => failure === undefined).map(({ nar }) => nar));
-    for (const { restored, sent } of nars)
-      if (restored !== undefined && published.has(restored))
-        await noteChunks(
-          transaction,
-          scope,
-          restored.chunks.map(({ hash }) => hash),
-        );
-      else {
-        await claimChunks(transaction, [...sent.values()]);
-        await stageChunks(transaction, scope, [...sent.values()]);
-      }
+    const isPublished = ({ restored }: ArrivingNar): boolean =>
+      restored !== undefined && published.has(restored);
+    const staged = nars.flatMap((nar) => (isPublished(nar) ? [] : [...nar.sent.values()]));
+    const named = nars.flatMap((nar) => (isPublished(nar) ? (nar.restored?.chunks ?? []) : []));
+    await claimChunks(transaction, staged);
+    await stageChunks(transaction, scope, staged);
+    await noteChunks(
+      transaction,
+      scope,
+      named.map(({ hash }) => hash),
+    );
   }
 
   async #publish(

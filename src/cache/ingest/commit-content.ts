@@ -12,38 +12,69 @@ import { revivePack } from '../garbage/retired-packs.ts';
 
 const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
 
+/** A content of which every chunk is held, or is in packs that are committed. */
+type WholeContent = Pick<StagedContent, 'hash' | 'size' | 'recipe'> & {
+  readonly flatHash: Buffer | undefined;
+};
+
 /** Returns the content's id. Committing the same content twice is harmless and heals what was damaged. */
 export async function commitContent(
   transaction: Transaction<Schema>,
-  staged: StagedContent & { readonly flatHash: Buffer | undefined },
+  staged: WholeContent & Pick<StagedContent, 'packs'>,
   now: number,
 ): Promise<number> {
   await commitPacks(transaction, staged.packs, now);
-  await claimChunks(
-    transaction,
-    parseRecipe(staged.recipe).chunks.map(({ hash }) => hash),
-  );
-  const { id } = await transaction
+  const ids = await commitContents(transaction, [staged], now);
+  return ids.get(staged) as number;
+}
+
+/** The ids of many contents, some hundred in one statement: small ones cost more in statements than in bytes. */
+export async function commitContents<T extends WholeContent>(
+  transaction: Transaction<Schema>,
+  contents: readonly T[],
+  now: number,
+): Promise<Map<T, number>> {
+  const chunks = contents.flatMap(({ recipe }) => parseRecipe(recipe).chunks.map(({ hash }) => hash));
+  await claimChunks(transaction, chunks);
+  const unique = [...new Map(contents.map((content) => [keyOf(content.hash), content])).values()];
+  const ids = new Map<string, number>();
+  for (let from = 0; from < unique.length; from += ROWS_AN_INSERT) {
+    const rows = await insertContents(transaction, unique.slice(from, from + ROWS_AN_INSERT), now);
+    for (const { id, hash } of rows) ids.set(keyOf(hash), id);
+  }
+  return new Map(contents.map((content) => [content, ids.get(keyOf(content.hash)) as number]));
+}
+
+async function insertContents(
+  transaction: Transaction<Schema>,
+  contents: readonly WholeContent[],
+  now: number,
+): Promise<{ readonly id: number; readonly hash: Uint8Array }[]> {
+  const rows = contents.map(({ hash, size, recipe, flatHash }) => ({
+    hash,
+    size,
+    recipe,
+    flat_hash: flatHash ?? null,
+    created_at: now,
+    damaged_at: null,
+  }));
+  return await transaction
     .insertInto('content')
-    .values({
-      hash: staged.hash,
-      size: staged.size,
-      recipe: staged.recipe,
-      flat_hash: staged.flatHash ?? null,
-      created_at: now,
-      damaged_at: null,
-    })
-    // The chunks of the staged recipe are all held now, so the content is whole, whatever it was before.
+    .values(rows)
+    // The chunks of the new recipe are all held now, so the content is whole, whatever it was before.
     .onConflict((conflict) =>
       conflict.column('hash').doUpdateSet((set) => ({
         damaged_at: null,
-        recipe: staged.recipe,
+        recipe: set.ref('excluded.recipe'),
         flat_hash: set.fn.coalesce('excluded.flat_hash', 'content.flat_hash'), // a rebuilt database lacks it
       })),
     )
-    .returning('id')
-    .executeTakeFirstOrThrow();
-  return id;
+    .returning(['id', 'hash'])
+    .execute();
+}
+
+function keyOf(hash: Uint8Array): string {
+  return Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength).toString('latin1');
 }
 
 /** Names packs and their chunks; contents that lacked one of them are whole again. */
