@@ -74,9 +74,11 @@ async function resolvePath(word: string): Promise<StorePath> {
 
 function progressLine(io: CliIo): (progress: PushProgress) => void {
   const style = makeStyle(io.color);
-  return ({ total, present, pushed, sentBytes, path }) => {
+  return ({ total, present, pushed, narBytes, readBytes, sentBytes, path }) => {
     const done = `${present + pushed}/${total}`;
-    if (io.terminal) io.stderr(`\r\u001B[K${style.accent(done)} paths, ${formatBytes(sentBytes)} sent`);
+    const read = `${formatBytes(readBytes)} of ${formatBytes(narBytes)} read`;
+    if (io.terminal)
+      io.stderr(`\r\u001B[K${style.accent(done)} paths, ${read}, ${formatBytes(sentBytes)} sent`);
     else if (path !== undefined) io.stderr(`${done} ${path}\n`);
   };
 }
