@@ -5,7 +5,7 @@ import { readFileSync } from 'node:fs';
 import { mkdir } from 'node:fs/promises';
 import path from 'node:path';
 
-const MAIN = path.join(import.meta.dirname, '../src/cli/main.ts');
+const SLIPWAY = path.join(import.meta.dirname, '../bin/slipway');
 const BARE = path.join(import.meta.dirname, 'bare-server-main.ts');
 
 export interface ServerChild extends AsyncDisposable {
@@ -19,15 +19,15 @@ export interface ServerChild extends AsyncDisposable {
 
 /** `slipway`: a server over the data folder `argument`. `bare`: one that answers all requests with `argument`. */
 export async function startServer(kind: 'slipway' | 'bare', argument: string): Promise<ServerChild> {
-  if (kind === 'bare') return serverOf(...(await start([BARE, argument])), '');
+  if (kind === 'bare') return serverOf(...(await start([process.execPath, BARE, argument])), '');
   await mkdir(argument, { recursive: true, mode: 0o700 });
   const flags = ['--data', argument, '--listen', '127.0.0.1:0', '--public-cache', '--json'];
-  const [child, url] = await start([MAIN, 'serve', ...flags]);
+  const [child, url] = await start([SLIPWAY, 'serve', ...flags]);
   return serverOf(child, url, readFileSync(path.join(argument, 'keys', 'admin.token'), 'utf8').trim());
 }
 
-async function start(argv: readonly string[]): Promise<[ChildProcess, string]> {
-  const child = spawn(process.execPath, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
+async function start([program, ...argv]: readonly [string, ...string[]]): Promise<[ChildProcess, string]> {
+  const child = spawn(program, argv, { stdio: ['ignore', 'pipe', 'inherit'] });
   const [line] = (await once(child.stdout, 'data')) as [Buffer];
   child.stdout.resume();
   const { publicUrl } = JSON.parse(line.toString().split('\n')[0] ?? '') as { publicUrl: string };
