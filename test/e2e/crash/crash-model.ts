@@ -4,8 +4,9 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { constants, zstdCompressSync } from 'node:zlib';
 import { formatBase32 } from '../../../src/nix/base32.ts';
-import { narInfo, noise, testPath, type TestPath, type Uploader } from '../../contract/cache-uploads.ts';
+import { noise, testPath, type TestPath } from '../../contract/cache-uploads.ts';
 import type { CrashChild } from './crash-child.ts';
+import { DOORS, type Door, type DoorAnswer } from './crash-doors.ts';
 
 /** In `main` everything stays; in `brief` only what is pinned, and what that references. */
 export type CacheName = 'main' | 'brief';
@@ -142,20 +143,16 @@ export class CrashModel {
     const references = known.references
       .map(({ path }) => path.storePath.slice('/nix/store/'.length))
       .join(' ');
-    const ok = await this.#send(child.client(known.cache), known, references);
+    const door = this.#pick(DOORS) as Door;
+    const ok = this.#note(await door(child, known.cache, known.path, references));
     if (!ok) return false;
     known.accepted = true;
     if (known.cache === 'main' || known.pinned) keep(known);
     return true;
   }
 
-  /** NAR, then narinfo. A clear refusal is no loss: an upload may meet a collection that has no patience at all. */
-  async #send(client: Uploader, { path }: KnownPath, references: string): Promise<boolean> {
-    const nar = await client.put(path.url, path.file);
-    const { status, text } =
-      nar.status === 200
-        ? await client.put(`${path.hash}.narinfo`, narInfo(path, { References: references }))
-        : nar;
+  /** A clear refusal is no loss: an upload may meet a collection that has no patience at all. */
+  #note({ status, text }: DoorAnswer): boolean {
     if (status === 200) this.accepted++;
     else {
       assert.ok(status >= 400 && status < 500, `${status} ${text}`);
