@@ -12,6 +12,7 @@ import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding, type OpenedContent } from './content-reader.ts';
 import { parseLegacyNarName } from './legacy-nar-names.ts';
 import { listPaths, type PathPage } from './list-paths.ts';
+import { LookupTally } from './lookup-tally.ts';
 import { findMissingPaths } from './missing-paths.ts';
 import { formatBase32 } from '../nix/base32.ts';
 import { parseNarName } from './nar-names.ts';
@@ -61,6 +62,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly sideFiles: SideFiles;
   readonly listings: PathListings;
   readonly sources: PathSources;
+  readonly lookups: LookupTally;
   readonly #database: Database;
   readonly #narInfos: NarInfoLookup;
   readonly #packs: PackPool;
@@ -86,6 +88,7 @@ export class BinaryCache implements AsyncDisposable {
     this.#bundles = new BundleUploads({ database, blobs, packs, publisher: this.#publisher });
     this.#promoter = new Promoter(database, this.keys);
     this.#access = new AccessTimes(database);
+    this.lookups = new LookupTally(database);
     const onDamage = (): void => this.#narInfos.forgetAll();
     this.contents = new ContentReader({ database, blobs, layouts, onDamage });
     const { contents, sideFiles } = this;
@@ -216,11 +219,13 @@ export class BinaryCache implements AsyncDisposable {
   /** Writes down which paths were asked for: garbage collection counts from that. */
   async flushUses(): Promise<void> {
     await this.#access.flush();
+    await this.lookups.flush();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.sources[Symbol.asyncDispose]();
     await this.#access[Symbol.asyncDispose]();
+    await this.lookups[Symbol.asyncDispose]();
     await this.#packs[Symbol.asyncDispose]();
   }
 

@@ -1,8 +1,11 @@
 // How much the caches hold and how much room that takes, over all caches: for metrics and `slipway cache stats`.
 // Read a page at a time, because a million rows in one query would hold up every request.
 import { setImmediate as pause } from 'node:timers/promises';
+import { sql } from 'kysely';
 import type { Database } from '../storage/database.ts';
 import type { GarbageReport } from './garbage/collect-garbage.ts';
+import { readLookups, type LookupFigures } from './lookup-tally.ts';
+import { valueIfPulled } from './sources/pulled-figures.ts';
 
 const IDS_A_PAGE = 1000;
 
@@ -27,6 +30,11 @@ export interface CacheFigures {
   readonly narBytes: number;
   readonly tombstoned: number;
   readonly conflicts: number;
+  /** Of the paths: what was fetched from upstreams. */
+  readonly pulledPaths: number;
+  readonly pulledBytes: number;
+  /** How often narinfos were asked for, and were there; undefined when none was asked for. */
+  readonly lookups: LookupFigures | undefined;
 }
 
 export async function readStorageFigures(database: Database): Promise<StorageFigures> {
@@ -95,14 +103,18 @@ async function cacheFigures(database: Database): Promise<CacheFigures[]> {
     .execute();
   const counts = new Map(conflicts.map((row) => [row.cache_id, row.count]));
   const paths = await pathFigures(database);
+  const lookups = await readLookups(database);
   return caches.map(({ id, name }) => ({
     name,
     conflicts: counts.get(id) ?? 0,
-    ...(paths.get(id) ?? { paths: 0, narBytes: 0, tombstoned: 0 }),
+    ...(paths.get(id) ?? NO_PATHS),
+    lookups: lookups.get(id),
   }));
 }
 
-type PathFigures = Pick<CacheFigures, 'paths' | 'narBytes' | 'tombstoned'>;
+type PathFigures = Pick<CacheFigures, 'paths' | 'narBytes' | 'tombstoned' | 'pulledPaths' | 'pulledBytes'>;
+
+const NO_PATHS: PathFigures = { paths: 0, narBytes: 0, tombstoned: 0, pulledPaths: 0, pulledBytes: 0 };
 
 /** By cache. In the order of contents, in which rows lie on the disk: see read-path-graph.ts. */
 async function pathFigures(database: Database): Promise<ReadonlyMap<number, PathFigures>> {
@@ -116,17 +128,21 @@ async function pathFigures(database: Database): Promise<ReadonlyMap<number, Path
         builder.fn.countAll<number>().as('paths'),
         builder.fn.sum<number>('content.size').as('bytes'),
         builder.fn.count<number>('store_path.tombstoned_at').as('tombstoned'),
+        builder.fn.sum<number>(valueIfPulled(sql`1`)).as('pulledPaths'),
+        builder.fn.sum<number>(valueIfPulled(sql`content.size`)).as('pulledBytes'),
       ])
       .where('content.id', '>=', page.from)
       .where('content.id', '<', page.to)
       .groupBy('store_path.cache_id')
       .execute();
     for (const row of rows) {
-      const before = totals.get(row.cache_id) ?? { paths: 0, narBytes: 0, tombstoned: 0 };
+      const before = totals.get(row.cache_id) ?? NO_PATHS;
       totals.set(row.cache_id, {
         paths: before.paths + row.paths,
         narBytes: before.narBytes + row.bytes,
         tombstoned: before.tombstoned + row.tombstoned,
+        pulledPaths: before.pulledPaths + row.pulledPaths,
+        pulledBytes: before.pulledBytes + row.pulledBytes,
       });
     }
   }

@@ -1,5 +1,6 @@
 // `slipway cache stats`: what all caches hold, what that takes, and what was collected last.
 import type { Command } from 'commander';
+import type { LookupFigures } from '../cache/lookup-tally.ts';
 import { dedupRatio, readStorageFigures, type StorageFigures } from '../cache/storage-figures.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData } from './data-directory.ts';
@@ -33,13 +34,17 @@ function render(io: CliIo, figures: StorageFigures, ratio: number | undefined): 
   const style = makeStyle(io.color);
   const dimmed = (rows: readonly (readonly string[])[]): string =>
     formatTable(rows.map(([name = '', ...rest]) => [style.dim(name), ...rest]));
-  const caches = figures.caches.map(({ name, paths, narBytes, tombstoned, conflicts }) => [
-    style.bold(name),
-    `${paths} paths`,
-    formatBytes(narBytes),
-    tombstoned > 0 ? `${tombstoned} about to go` : '',
-    conflicts > 0 ? style.bad(`${conflicts} conflicts`) : '',
-  ]);
+  const caches = figures.caches.map(
+    ({ name, paths, narBytes, tombstoned, conflicts, pulledPaths, pulledBytes, lookups }) => [
+      style.bold(name),
+      `${paths} paths`,
+      formatBytes(narBytes),
+      hitsOf(lookups),
+      pulledPaths > 0 ? `${pulledPaths} from upstreams (${formatBytes(pulledBytes)})` : '',
+      tombstoned > 0 ? `${tombstoned} about to go` : '',
+      conflicts > 0 ? style.bad(`${conflicts} conflicts`) : '',
+    ],
+  );
   const sharing = ratio === undefined ? '' : style.dim(`(1 byte holds ${ratio.toFixed(1)} bytes of NARs)`);
   const storage = [
     ['on disk', `${formatBytes(figures.packBytes)} in ${figures.packs} packs ${sharing}`],
@@ -50,6 +55,13 @@ function render(io: CliIo, figures: StorageFigures, ratio: number | undefined): 
     ['last collection', collectionOf(figures)],
   ];
   return `${formatTable(caches)}${dimmed(storage)}`;
+}
+
+/** Of the questions for narinfos, also those of clients that want to push. */
+function hitsOf(lookups: LookupFigures | undefined): string {
+  if (lookups === undefined) return 'not asked';
+  const { hits, misses, days } = lookups;
+  return `had ${Math.floor((hits * 100) / (hits + misses))} % of ${hits + misses} asked for in ${days} days`;
 }
 
 function collectionOf({ lastCollection: last }: StorageFigures): string {

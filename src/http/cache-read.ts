@@ -38,6 +38,7 @@ async function sendNarInfo(
   const found =
     (await firstOf(incoming, async (cache) => await binaryCache.findNarInfo(cache, hash))) ??
     (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNarInfo(cache, hash)));
+  binaryCache.lookups.note(incoming.cache.id, found !== undefined);
   if (found === undefined) throw absent();
   sendText(incoming, found.text, {
     'content-type': 'text/x-nix-narinfo',

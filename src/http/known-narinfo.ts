@@ -37,6 +37,7 @@ export function sendKnownNarInfo(
   if (cache?.isPublic !== true || cache.name.includes('~')) return false;
   const known = binaryCache.findKnownNarInfo(cache, url.slice(slash + 1, -ENDING.length));
   if (known === undefined) return false;
+  binaryCache.lookups.note(cache.id, known !== 'absent');
   if (known === 'absent') response.writeHead(404, ABSENT_HEADERS).end(ABSENT, 'latin1');
   else sendPresent(response, known);
   return true;

@@ -13,6 +13,7 @@ export interface CacheTables {
   path_origin: PathOriginTable;
   cache_chunk: CacheChunkTable;
   staged_chunk: StagedChunkTable;
+  lookup_day: LookupDayTable;
 }
 
 /** A named set of store paths. Its signing keys are files, never rows (keys/cache-<name>.key). */
@@ -193,4 +194,12 @@ export interface SideFileTable {
   content_encoding: string | null;
   writer: string;
   updated_at: number;
+}
+
+/** How often a cache was asked for narinfos on a day, counted from 1970. */
+export interface LookupDayTable {
+  cache_id: number;
+  day: number;
+  hits: number;
+  misses: number;
 }

@@ -10,6 +10,7 @@ import { journalMigration } from './migrations/0005-journal.ts';
 import { uploadsMigration } from './migrations/0006-uploads.ts';
 import { sourcesMigration } from './migrations/0007-sources.ts';
 import { damagedContentsMigration } from './migrations/0008-damaged-contents.ts';
+import { lookupsMigration } from './migrations/0010-lookups.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -21,6 +22,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0006-uploads': uploadsMigration,
   '0007-sources': sourcesMigration,
   '0008-damaged-contents': damagedContentsMigration,
+  '0010-lookups': lookupsMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

@@ -7,6 +7,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
+import { readStorageFigures } from '../../src/cache/storage-figures.ts';
 import { decompressed } from '../../src/cache/ingest/decompress.ts';
 import { fingerprint, parseNarInfo } from '../../src/nix/narinfo.ts';
 import {
@@ -18,7 +19,7 @@ import {
   verifyText,
 } from '../../src/nix/signature.ts';
 import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
-import { narInfo, nix32, noise, testPath, Uploader, type TestPath } from './cache-uploads.ts';
+import { narInfo, nix32, noise, pathNamed, testPath, Uploader, type TestPath } from './cache-uploads.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-protocol-'));
 const server = await openCacheServer(join(folder, 'data'));
@@ -258,6 +259,20 @@ test('chunks are shared: a second large path costs only what differs', async () 
   const added = (await packBytes(server)) - before;
   assert.ok(added < 1_000_000, `${added} bytes`);
 });
+
+test('questions for narinfos are counted, by whether the path was there', async () => {
+  const before = await lookupsOf(server);
+  for (const hash of [LARGE.hash, LARGE.hash, pathNamed('nowhere').hash])
+    await fetch(`${server.url}/main/${hash}.narinfo`);
+  const counted = await lookupsOf(server);
+  assert.deepEqual([counted.hits - before.hits, counted.misses - before.misses], [2, 1]);
+});
+
+async function lookupsOf({ cache, database }: CacheServer): Promise<{ hits: number; misses: number }> {
+  await cache.flushUses();
+  const { caches } = await readStorageFigures(database);
+  return caches.find(({ name }) => name === 'main')?.lookups ?? { hits: 0, misses: 0 };
+}
 
 async function packBytes(of: CacheServer): Promise<number> {
   const rows = await of.database.read.selectFrom('pack').select('size').execute();

@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from '../../src/cache/garbage/collect-garbage.ts';
 import { isOverPulledLimit } from '../../src/cache/sources/pulled-figures.ts';
+import type { StorageFigures } from '../../src/cache/storage-figures.ts';
 import { exec, type ExecResult } from '../../src/effects/exec.ts';
 import { parseNarInfo } from '../../src/nix/narinfo.ts';
 import { openDiskBlobStore } from '../../src/storage/disk-blob-store.ts';
@@ -73,6 +74,16 @@ test('cache upstream add gives a running server an upstream, with a limit; witho
   const known = await told('upstream', 'add', 'main', 'https://cache.nixos.org');
   assert.match(JSON.stringify(known), /cache\.nixos\.org-1:/);
   await told('upstream', 'remove', 'main', 'https://cache.nixos.org');
+});
+
+test('cache stats tells what was pulled, and how often the cache had what it was asked for', async () => {
+  const path = await upstream.add('counted', noise(5_000, 'counted'));
+  await pull(path);
+  await server.cache.flushUses();
+  const { caches } = (await told('stats')) as unknown as Pick<StorageFigures, 'caches'>;
+  const figures = caches.find(({ name }) => name === 'main');
+  assert.ok(figures && figures.pulledPaths >= 1 && figures.pulledBytes > 5_000);
+  assert.ok(figures.lookups && figures.lookups.hits >= 1);
 });
 
 test('garbage collection keeps what was used last, within the limit', async () => {
