@@ -18,6 +18,7 @@ import { isCode } from '../../src/util/errors.ts';
 import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
 import { forgetDatabase, openTestStorage } from './cache-storage.ts';
 import { nix32, noise, testPath, Uploader, type TestPath } from './cache-uploads.ts';
+import { BundleSender, chunksOf } from './upload-bundles.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-rebuild-'));
 after(() => rmSync(folder, { recursive: true, force: true }));
@@ -86,6 +87,9 @@ test('rebuildDatabase() restores every cache, path, upload and log from storage 
   }
   await using server = await openCacheServer(data);
   assert.deepEqual(await served(server, paths), before);
+  // Who pushes in chunks need not send again what is here.
+  const sender = new BundleSender(server.url, 'main', await issueToken(server, 'write:main'));
+  for (const path of paths) assert.match(await sender.missingChunks(await chunksOf(path.nar)), /^h+$/);
   // And it goes on: what comes later is told after what was told before.
   assert.equal(
     (await (await clientOf(server)).push(await testPath('later', noise(900, 'later')))).status,

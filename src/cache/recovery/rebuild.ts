@@ -10,6 +10,7 @@ import { commitPack } from '../ingest/commit-content.ts';
 import { markIncompleteContents } from './content-health.ts';
 import { decodeFrame } from '../../content/frame-codec.ts';
 import { applyRecord } from './journal-tables.ts';
+import { noteHeldChunks } from './note-held-chunks.ts';
 import { listJournal, readJournal } from './read-journal.ts';
 import { FRAME_KIND, type PackEntry } from '../../content/pack-format.ts';
 import { readPackIndex } from './pack-index.ts';
@@ -40,6 +41,7 @@ export async function rebuildDatabase(parts: RebuildParts): Promise<RebuildResul
   const packs = await readPacks(parts);
   const damagedContents = await markIncompleteContents(parts.database);
   const journal = await replayJournal(parts);
+  await noteHeldChunks(parts.database);
   return { ...packs, damagedContents, ...journal };
 }
 
