@@ -68,6 +68,11 @@ export class SideFiles {
     return kindOf(name)?.largest;
   }
 
+  /** The content type, when it is the name of a build log. */
+  logTypeOf(name: string): string | undefined {
+    return name.startsWith('log/') ? kindOf(name)?.contentType : undefined;
+  }
+
   async find(cache: Cache, name: string): Promise<SideFile | undefined> {
     const kind = kindOf(name);
     if (kind === undefined) return undefined;

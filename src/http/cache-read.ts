@@ -77,17 +77,36 @@ async function sendSideFile(
       ? await binaryCache.sideFiles.find(cache, name)
       : await binaryCache.listings.find(cache, listed),
   );
-  if (found === undefined) throw absent();
+  if (found === undefined) return await sendOfferedLog(binaryCache, incoming, name);
   await sendStored(binaryCache, incoming, {
     contentId: found.contentId,
     encoding: 'raw',
-    headers: {
-      'content-type': found.contentType,
-      'cache-control': 'no-cache',
-      'x-content-type-options': 'nosniff',
-      ...(found.contentEncoding === undefined ? {} : { 'content-encoding': found.contentEncoding }),
-    },
+    headers: sideFileHeaders(found.contentType, found.contentEncoding),
   });
+}
+
+async function sendOfferedLog(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  name: string,
+): Promise<void> {
+  const contentType = binaryCache.sideFiles.logTypeOf(name);
+  if (contentType === undefined) throw absent();
+  const log = await firstOf(incoming, async (cache) => await binaryCache.sources.findLog(cache, name));
+  if (log === undefined) throw absent();
+  const { request, response } = incoming;
+  const headers = sideFileHeaders(contentType, log.contentEncoding);
+  response.writeHead(200, { ...headers, 'content-length': log.body.length });
+  response.end(request.method === 'HEAD' ? undefined : log.body);
+}
+
+function sideFileHeaders(contentType: string, contentEncoding: string | undefined): OutgoingHttpHeaders {
+  return {
+    'content-type': contentType,
+    'cache-control': 'no-cache',
+    'x-content-type-options': 'nosniff',
+    ...(contentEncoding === undefined ? {} : { 'content-encoding': contentEncoding }),
+  };
 }
 
 async function firstOf<T>(

@@ -214,3 +214,29 @@ test('another Slipway is an upstream like any other, asked with its token', asyn
   assert.ok((await get(`${main}/${parseNarInfo(found.body.toString()).url}`)).body.equals(path.nar));
   await server.cache.caches.configure('main', { upstreams: [config] });
 });
+
+test('a build log that the cache lacks comes from the upstream, and no other file does', async () => {
+  const name = `log/${'a'.repeat(32)}-hello.drv`;
+  const text = Buffer.from('building hello');
+  upstream.files.set(`/${name}`, text);
+  upstream.files.set('/secrets.txt', text);
+  upstream.files.set(`/debuginfo/${'a'.repeat(40)}`, text);
+  const answer = await fetch(`${main}/${name}`);
+  assert.equal(answer.headers.get('content-type'), 'text/plain; charset=utf-8');
+  assert.equal(await answer.text(), 'building hello');
+  assert.equal((await fetch(`${main}/${name}`, { method: 'HEAD' })).status, 200);
+  const asked = upstream.requests.length;
+  for (const other of [
+    'secrets.txt',
+    'log/secrets.txt',
+    `debuginfo/${'a'.repeat(40)}`,
+    'log/..%2fsecrets.txt',
+  ])
+    assert.equal((await get(`${main}/${other}`)).status, 404, other);
+  assert.equal(upstream.requests.length, asked);
+  assert.equal((await get(`${main}/log/${'b'.repeat(32)}-hello.drv`)).status, 404);
+  assert.equal((await get(`${server.url}/secret/${name}`)).status, 401);
+  await upstream.stop();
+  assert.equal((await get(`${main}/${name}`)).status, 404);
+  await upstream.start();
+});

@@ -7,6 +7,7 @@ import { findNetrcAuthorization } from '../../auth/netrc-lookup.ts';
 import { fingerprint, type NarInfo } from '../../nix/narinfo.ts';
 import { signText } from '../../nix/signature.ts';
 import { storePathHash } from '../../nix/store-path.ts';
+import { Semaphore } from '../../util/concurrency.ts';
 import { deadline } from '../../util/deadline.ts';
 import { SlipwayError } from '../../util/errors.ts';
 import type { Metric } from '../../util/metrics.ts';
@@ -17,7 +18,7 @@ import type { RenderedNarInfo } from '../rendered-narinfo.ts';
 import type { SigningKeys } from '../signing-keys.ts';
 import { UpstreamMetrics } from './upstream-metrics.ts';
 import { UpstreamPulls, type PullParts, type WantedNar } from './upstream-pull.ts';
-import { Upstream } from './upstream.ts';
+import { Upstream, type OfferedLog } from './upstream.ts';
 
 const DEFAULT_LOOKUP_MS = 2_000;
 // Upstreams gain paths at any time, and lose few. A sure "no" is believed for a minute; one that somebody could not
@@ -30,6 +31,9 @@ const MEMORY_BYTES = 32 * 1024 * 1024;
 const ABSENT_BYTES = 150;
 const OFFER_BYTES = 1_000; // what hangs on it beside its text
 const MOST_UPSTREAMS = 200;
+const LOGS_AT_ONCE = 4;
+/** Somebody waits for it, but no build does. */
+const LOG_MS = 30_000;
 
 export interface SourceParts extends Pick<PullParts, 'store' | 'directory'> {
   readonly keys: SigningKeys;
@@ -48,6 +52,7 @@ export class PathSources implements AsyncDisposable {
   readonly #metrics: UpstreamMetrics;
   readonly #pulls: UpstreamPulls;
   readonly #closing = new AbortController();
+  readonly #logs = new Semaphore(LOGS_AT_ONCE);
   readonly #upstreams = new LRUCache<string, Upstream>({
     max: MOST_UPSTREAMS,
     dispose: (upstream) => upstream[Symbol.dispose](),
@@ -96,6 +101,21 @@ export class PathSources implements AsyncDisposable {
     const answer = this.#ask(cache, hash, key).finally(() => this.#asking.delete(key));
     this.#asking.set(key, answer);
     return await answer;
+  }
+
+  /** A build log from the first upstream that has it. Never rejects, and nothing is kept: logs are asked for seldom. */
+  async findLog(cache: Cache, name: string): Promise<OfferedLog | undefined> {
+    if (cache.upstreams.length === 0) return undefined;
+    return await this.#logs.run(async () => {
+      const signal = deadline(LOG_MS, this.#closing.signal);
+      for (const config of cache.upstreams) {
+        const log = await this.#upstreamOf(config)
+          .findLog(name, signal)
+          .catch(() => undefined);
+        if (log !== undefined) return log;
+      }
+      return undefined;
+    });
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

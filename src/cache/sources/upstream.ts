@@ -27,6 +27,15 @@ const RESUME_PAUSE_MS = 250;
 const REPORT_EVERY_MS = 60_000;
 const ABSENT = new Set([403, 404, 410]); // S3 without the right to list says 403 for what is not there
 
+/** They are held in memory on their way. */
+const MAX_LOG_BYTES = 16 * 1024 * 1024;
+const LOG_HEADERS_MS = 10_000;
+
+export interface OfferedLog {
+  readonly body: Buffer;
+  readonly contentEncoding: string | undefined;
+}
+
 export interface UpstreamParts {
   readonly metrics: UpstreamMetrics;
   readonly authorize: () => Promise<string | undefined>;
@@ -82,6 +91,19 @@ export class Upstream implements Disposable {
       this.#report(error);
       throw error;
     }
+  }
+
+  /** A build log as the upstream has it. Nobody signs logs: they are for people. Rejects when it cannot be asked. */
+  async findLog(name: string, signal: AbortSignal): Promise<OfferedLog | undefined> {
+    if (!this.#mayAsk()) return undefined;
+    const response = await this.#client.get(name, { signal, headersMs: LOG_HEADERS_MS });
+    if (response.statusCode !== 200) {
+      response.destroy();
+      return undefined;
+    }
+    const body = await readUpstreamText(response, MAX_LOG_BYTES);
+    this.#parts.metrics.received(this.name, body.length);
+    return { body, contentEncoding: response.headers['content-encoding'] };
   }
 
   /** The file that the narinfo names, as it is sent; taken up where it breaks. Not there any more: `not_found`. */
