@@ -5,7 +5,9 @@ import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
 import { isCode } from '../../src/util/errors.ts';
-import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
+import type { BlobStore } from '../../src/storage/blob-store.ts';
+import { issueToken, openCacheServer, type CacheServer, type CacheServerOptions } from './cache-server.ts';
+import { openTestStorage } from './cache-storage.ts';
 import { narInfo, nix32, noise, testPath, Uploader, type TestPath } from './cache-uploads.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-damage-'));
@@ -16,8 +18,11 @@ interface Scene extends AsyncDisposable {
   readonly client: Uploader;
 }
 
-async function openScene(data = mkdtempSync(join(folder, 'data-'))): Promise<Scene> {
-  const server = await openCacheServer(data);
+async function openScene(
+  data = mkdtempSync(join(folder, 'data-')),
+  options: CacheServerOptions = {},
+): Promise<Scene> {
+  const server = await openCacheServer(data, options);
   const client = new Uploader(`${server.url}/main`, await issueToken(server, 'write:main'));
   return { server, client, [Symbol.asyncDispose]: async () => await server[Symbol.asyncDispose]() };
 }
@@ -90,6 +95,37 @@ test('a flipped bit is found before its chunk is sent: absent at the start, a br
     assert.equal(await download(scene, path), 'absent');
     await assertHeals(scene, path);
   }
+});
+
+test('bytes that come damaged from a store that holds them whole are read again, and nothing is marked', async () => {
+  const data = mkdtempSync(join(folder, 'data-'));
+  await using storage = await openTestStorage(data);
+  let damaged = 0;
+  const read = async (...question: Parameters<BlobStore['read']>): Promise<Buffer | undefined> => {
+    const bytes = await storage.blobs.read(...question);
+    if (bytes !== undefined && damaged++ === 0) bytes[0] = (bytes[0] ?? 0) ^ 0xff;
+    return bytes;
+  };
+  const blobs = new Proxy(storage.blobs, {
+    get: (store, name) => {
+      const member: unknown = name === 'read' ? read : Reflect.get(store, name, store);
+      return typeof member === 'function' ? (member.bind(store) as unknown) : member;
+    },
+  });
+  await using scene = await openScene(data, { storage: { ...storage, blobs, database: storage.database } });
+  const path = await testPath('flaky', noise(300_000, 'flaky'));
+  assert.equal((await scene.client.push(path)).status, 200);
+  assert.equal(await download(scene, path), 'whole');
+  assert.ok(damaged > 1, 'the first answer was damaged');
+  assert.equal(await isPublished(scene, path), true);
+  assert.deepEqual(
+    await scene.server.database.read
+      .selectFrom('content')
+      .select('id')
+      .where('damaged_at', 'is not', null)
+      .execute(),
+    [],
+  );
 });
 
 test('a chunk that heals, heals every content that shares it', async () => {
