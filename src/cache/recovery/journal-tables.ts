@@ -1,9 +1,12 @@
 // Which rows the journal holds, and how they are turned into records and back. The triggers of migration 5 note the changes.
+import { setImmediate as pause } from 'node:timers/promises';
 import { sql, type Kysely, type RawBuilder, type Transaction } from 'kysely';
 import type { Schema } from '../../storage/schema.ts';
 import type { JournalRecord, JournalValue } from './journal-format.ts';
 
 const ROWS_AN_INSERT = 1000;
+/** SQLite answers at once, so that a row after the other would hold up requests until the last: 1 ms at a time. */
+const ROWS_A_TURN = 20;
 
 type Row = Record<string, unknown>;
 
@@ -60,8 +63,10 @@ export async function readRecords(
   const names = new NameLookup(db);
   const gone: JournalRecord[] = [];
   const rows: JournalRecord[] = [];
+  let read = 0;
   for (const description of TABLES)
     for (const change of unique.filter(({ table_name }) => table_name === description.table)) {
+      if (++read % ROWS_A_TURN === 0) await pause();
       const record = await readRecord(db, names, { description, change });
       if (record?.gone !== undefined) gone.push(record);
       else if (record !== undefined) rows.push(record);

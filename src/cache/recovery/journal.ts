@@ -14,6 +14,7 @@ const FLUSH_MS = 5_000;
 const LEASE_MS = 15_000;
 /** Some 3 MB of rows in memory. */
 const CHANGES_A_BLOB = 2_000;
+const IDS_A_QUERY = 500;
 
 export interface JournalParts {
   readonly database: Database;
@@ -75,10 +76,12 @@ async function flushOnce({ database, blobs }: JournalParts): Promise<number> {
   if (changes.length === 0) return 0;
   const records = await readRecords(database.read, changes);
   if (records.length > 0) await putBlob(blobs, newKey(revision, revision), formatJournal(revision, records));
-  const ids = changes.map(({ id }) => id);
-  await database.write(
-    async (transaction) => await transaction.deleteFrom('journal_change').where('id', 'in', ids).execute(),
-  );
+  await database.write(async (transaction) => {
+    for (let from = 0; from < changes.length; from += IDS_A_QUERY) {
+      const ids = changes.slice(from, from + IDS_A_QUERY).map(({ id }) => id);
+      await transaction.deleteFrom('journal_change').where('id', 'in', ids).execute();
+    }
+  });
   return changes.length;
 }
 
