@@ -8,9 +8,10 @@ import { formatBase32 } from '../src/nix/base32.ts';
 import { formatNarInfo } from '../src/nix/narinfo.ts';
 import { parseStorePath, storePathBaseName, type StorePath } from '../src/nix/store-path.ts';
 
-const CHUNK_BYTES = 128 * 1024;
-const FRAME_BYTES = 52_000;
-const CHUNKS_A_PACK = 1200;
+const CHUNK_BYTES = 64 * 1024;
+const CHUNKS_A_FRAME = 8;
+const FRAME_BYTES = 200_000;
+const CHUNKS_A_PACK = 2400;
 /** Paths of a release: they reference each other, and hosts use all of them for as long as they run that release. */
 const RELEASE_PATHS = 2000;
 const SIGNATURE = `main:${'A'.repeat(86)}==`;
@@ -72,7 +73,10 @@ class Filler {
       );
     this.#insert = {
       pack: insert('pack', 'id, blob_key, size, created_at'),
-      chunk: insert('chunk', 'hash, pack_id, frame_offset, frame_length, frame_crc, raw_length'),
+      chunk: insert(
+        'chunk',
+        'hash, pack_id, frame_offset, frame_length, frame_crc, frame_raw_length, chunk_offset, raw_length',
+      ),
       content: insert('content', 'id, hash, size, recipe, created_at'),
       path: insert(
         'store_path',
@@ -170,9 +174,11 @@ class Filler {
     this.#insert.chunk.run(
       hash,
       this.packs + 1,
-      (n % CHUNKS_A_PACK) * FRAME_BYTES,
+      Math.floor((n % CHUNKS_A_PACK) / CHUNKS_A_FRAME) * FRAME_BYTES,
       FRAME_BYTES,
-      n,
+      Math.floor(n / CHUNKS_A_FRAME),
+      CHUNKS_A_FRAME * CHUNK_BYTES,
+      (n % CHUNKS_A_FRAME) * CHUNK_BYTES,
       CHUNK_BYTES,
     );
     return hash;
@@ -181,7 +187,7 @@ class Filler {
   #namePack(): void {
     const name = digest('md5', String(this.packs));
     this.packs++;
-    const size = CHUNKS_A_PACK * (FRAME_BYTES + 56);
+    const size = (CHUNKS_A_PACK / CHUNKS_A_FRAME) * FRAME_BYTES + CHUNKS_A_PACK * 56;
     this.#insert.pack.run(this.packs, `pack/${name.slice(0, 2)}/${name}`, size, this.#now - DAY);
   }
 }

@@ -6,7 +6,7 @@ import { crc32, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { decompressed, type UploadCompression } from '../../src/cache/ingest/decompress.ts';
 import { formatJournal, parseJournalKey, parseJournalLine } from '../../src/cache/recovery/journal-format.ts';
-import { formatRecord, readRecords } from '../../src/content/bundle-format.ts';
+import { BUNDLE_MAGIC, formatRecord, readRecords } from '../../src/content/bundle-format.ts';
 import { encodeFrame, decodeFrame } from '../../src/content/frame-codec.ts';
 import {
   FRAME_KIND,
@@ -130,12 +130,13 @@ function withChecksum(input: Buffer): Buffer {
 const packIndex: FuzzTarget = {
   name: 'pack-index',
   seeds: () => {
-    const entry = { hash: sha256('e'), offset: 16, frameLength: 40, rawLength: 90, frameCrc: 7 };
+    const part = { hash: sha256('e'), rawLength: 90 };
+    const frame = { offset: 16, length: 40, crc: 7, parts: [part] };
     return [
-      formatPackIndex([{ ...entry, kind: FRAME_KIND.chunk }]),
+      formatPackIndex([{ ...frame, kind: FRAME_KIND.chunk }]),
       formatPackIndex([
-        { ...entry, kind: FRAME_KIND.chunk },
-        { ...entry, offset: 56, kind: FRAME_KIND.recipe },
+        { ...frame, kind: FRAME_KIND.chunk, parts: [part, { ...part, hash: sha256('g') }] },
+        { ...frame, offset: 56, kind: FRAME_KIND.recipe },
       ]),
       formatPackIndex([]),
       vector('cache/plain-v1.pack').subarray(-4000),
@@ -145,8 +146,9 @@ const packIndex: FuzzTarget = {
     if (input.length < TRAILER_BYTES) return;
     const length = packIndexLength(parsePackTrailer(input.subarray(-TRAILER_BYTES)));
     if (length > input.length) return;
-    const entries = parsePackIndex(input.subarray(-length));
-    expect(entries.length * 56 < input.length, 'more entries than bytes');
+    const frames = parsePackIndex(input.subarray(-length));
+    const entries = frames.reduce((sum, { parts }) => sum + parts.length, 0);
+    expect(entries * 56 < input.length, 'more entries than bytes');
   },
 };
 
@@ -205,14 +207,15 @@ const bundle: FuzzTarget = {
   name: 'upload-bundle',
   seeds: async () => {
     const frame = await encodeFrame(Buffer.alloc(40_000, 'chunk '));
-    const chunk = { kind: 'chunk', hash: sha256('f'), rawLength: 40_000, patches: [], frame } as const;
+    const chunk = { kind: 'chunk', hash: sha256('f'), rawLength: 20_000, patches: [] } as const;
+    const two = { kind: 'frame', chunks: [chunk, chunk], frame } as const;
     const path = { kind: 'path', narInfo: vector('nix/tree.narinfo').toString() } as const;
     return [
-      Buffer.concat([Buffer.from('SWU1'), ...formatRecord(chunk), ...formatRecord(path)]),
-      Buffer.from('SWU1'),
+      Buffer.concat([BUNDLE_MAGIC, ...formatRecord(two), ...formatRecord(chunk), ...formatRecord(path)]),
+      BUNDLE_MAGIC,
     ];
   },
-  words: ['SWU1'],
+  words: ['SWU1', 'SWU2'],
   run: async (input) => {
     let records = 0;
     for await (const _ of readRecords(pieces(input, 1000))) records++;

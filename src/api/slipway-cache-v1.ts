@@ -1,8 +1,11 @@
-// Slipway's own upload protocol, version 1: what is JSON in it. Bundles are src/content/bundle-format.ts; both are written
+// Slipway's own upload protocol: what is JSON in it. Bundles are src/content/bundle-format.ts; both are written
 // down in docs/FORMATS.md. Below `/_api/slipway/v1/caches/{cache}`.
 import * as z from 'zod/mini';
 
 const storeHash = z.string().check(z.regex(/^[0-9abcdfghijklmnpqrsvwxyz]{32}$/));
+
+/** Version 2: a frame of a bundle may hold several chunks. */
+export const UPLOAD_PROTOCOL = 2;
 
 /** Most paths of one question. */
 export const MOST_PATHS_A_QUESTION = 20_000;

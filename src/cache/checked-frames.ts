@@ -8,7 +8,7 @@ const TRUSTED_MS = 10 * 60_000;
 interface Checks {
   readonly marks: string;
   readonly until: number;
-  /** 1 for each frame that was found intact. */
+  /** 1 for each piece whose frame was found intact. */
   readonly intact: Uint8Array;
 }
 
@@ -21,7 +21,7 @@ export class CheckedFrames {
     if (marks.includes(undefined)) return void this.#checks.delete(layout);
     const joined = marks.join('\n');
     if (known?.marks === joined && known.until > performance.now()) return;
-    const intact = new Uint8Array(layout.frames.length);
+    const intact = new Uint8Array(layout.pieces.length);
     this.#checks.set(layout, { marks: joined, until: performance.now() + TRUSTED_MS, intact });
   }
 

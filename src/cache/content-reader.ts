@@ -1,20 +1,30 @@
-// Reads contents back: as the stored zstd frames, copied as they are, or decompressed; whole or by range.
-// Every frame's checksum is verified before a byte of it leaves (checked-frames.ts tells when it was verified lately), and
-// the first run is read before a body is promised:
-// damage found then means "absent"; damage found later ends the stream with an error, never with fewer bytes.
+// Reads contents back: as the stored zstd frames, copied as they are where all of a frame is needed (served-pieces.ts), or
+// decompressed; whole or by range. Every frame's checksum is verified before a byte of it leaves (checked-frames.ts tells
+// when it was verified lately), and the first run is read before a body is promised: damage found then means "absent";
+// damage found later ends the stream with an error, never with fewer bytes.
 import { crc32 } from 'node:zlib';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
 import { SlipwayError, isCode } from '../util/errors.ts';
 import { CheckedFrames } from './checked-frames.ts';
-import type { ContentLayout, ContentLayouts, Frame } from './content-layout.ts';
+import type { ContentLayout, ContentLayouts } from './content-layout.ts';
+import { DecodedFrames } from './decoded-frames.ts';
 import { decodeFrame } from '../content/frame-codec.ts';
-import { fillPlaces } from '../content/patched-frame.ts';
+import { rawFrame } from '../content/raw-frame.ts';
+import {
+  brokenFrames,
+  cutPart,
+  fillRun,
+  framesOf,
+  piecesOf,
+  planRuns,
+  RUN_BYTES,
+  type Run,
+} from './piece-runs.ts';
+import { isWhole, type Piece } from './served-pieces.ts';
+import type { StoredFrame } from './stored-chunks.ts';
 import { StoredXz } from '../content/stored-xz.ts';
 
-// Frames that lie side by side are read in one go of up to 1 MiB, two reads ahead: 1.7 GB/s from a hot disk cache
-// against 0.3 GB/s for a read per chunk (measured, facts on packs).
-const RUN_BYTES = 1024 * 1024;
 const RUNS_AHEAD = 2;
 /** Buffers that wait for the next run. Fresh ones cost more than reading: the kernel clears them, V8 hunts for them. */
 const MOST_SPARE_BUFFERS = 16;
@@ -52,6 +62,7 @@ export class ContentReader {
   readonly #layouts: ContentLayouts;
   readonly #onDamage: () => void;
   readonly #checked = new CheckedFrames();
+  readonly #decoded = new DecodedFrames();
 
   constructor(parts: ContentReaderParts) {
     this.#database = parts.database;
@@ -87,17 +98,18 @@ export class ContentReader {
   }
 
   /** Frames in packs that are missing or too short: one stat a pack. */
-  async #findLost(layout: ContentLayout): Promise<Frame[]> {
+  async #findLost(layout: ContentLayout): Promise<StoredFrame[]> {
+    const frames = layout.pieces.map(({ frame }) => frame);
     const ends = new Map<string, number>();
-    for (const { blobKey, offset, length } of layout.frames)
+    for (const { blobKey, offset, length } of frames)
       ends.set(blobKey, Math.max(ends.get(blobKey) ?? 0, offset + length));
-    const lost: Frame[] = [];
+    const lost: StoredFrame[] = [];
     const marks: (string | undefined)[] = [];
     for (const [blobKey, end] of ends) {
       const { size, mark } = await this.#inspect(blobKey);
       marks.push(mark);
       if (size >= end) continue;
-      lost.push(...layout.frames.filter((frame) => frame.blobKey === blobKey));
+      lost.push(...frames.filter((frame) => frame.blobKey === blobKey));
     }
     this.#checked.begin(layout, marks);
     return lost;
@@ -115,14 +127,13 @@ export class ContentReader {
     if (range.end <= range.start) return;
     const from = frameAt(offsets, range.start);
     const to = frameAt(offsets, range.end - 1) + 1;
-    for await (const { index, bytes, buffer } of this.#readAhead(reading, planRuns(layout, from, to))) {
-      const pieces = encoding === 'zstd' ? [bytes] : decodeRun(layout, index, bytes);
+    for await (const { index, parts, buffer } of this.#readAhead(reading, planRuns(layout, from, to))) {
       let at = offsets[index] ?? 0;
-      for await (const piece of pieces) {
+      for await (const part of parts) {
         const start = Math.max(0, range.start - at);
-        const end = Math.min(piece.length, range.end - at);
-        if (end > start) yield piece.subarray(start, end);
-        at += piece.length;
+        const end = Math.min(part.length, range.end - at);
+        if (end > start) yield part.subarray(start, end);
+        at += part.length;
       }
       // Reached only when the next piece is asked for. A buffer whose reader has left may still be on its way out.
       if (buffer !== undefined && spareBuffers.length < MOST_SPARE_BUFFERS) spareBuffers.push(buffer);
@@ -141,42 +152,65 @@ export class ContentReader {
     }
   }
 
-  async #readRun({ layout, lent }: Reading, run: Run): Promise<ReadRun> {
+  async #readRun(reading: Reading, run: Run): Promise<ReadRun> {
+    const { layout, encoding, lent } = reading;
+    if (!run.whole)
+      return { index: run.index, parts: [await this.#readPart(reading, run)], buffer: undefined };
     const buffer = lent ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
-    const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length, buffer);
-    const broken = this.#findBroken(layout, run, bytes);
-    if (bytes !== undefined && broken.length === 0) return { ...fillRun(layout, run, bytes), buffer };
-    const moved = await this.#readMoved(layout, run);
-    if (moved !== undefined) return { ...fillRun(layout, run, moved), buffer: undefined };
-    await this.#markDamaged(layout.contentId, broken);
-    throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged.');
+    const bytes = await this.#readFrames(layout, run, buffer);
+    fillRun(layout, run, bytes);
+    const parts = encoding === 'zstd' ? [bytes] : decodeRun(layout, run, bytes);
+    return { index: run.index, parts, buffer };
   }
 
-  #findBroken(layout: ContentLayout, run: Run, bytes: Buffer | undefined): readonly Frame[] {
-    const frames = layout.frames.slice(run.index, run.index + run.count);
-    if (bytes === undefined) return frames;
+  /** A part of a frame, as a frame of its own or as it is. */
+  async #readPart({ layout, encoding }: Reading, run: Run): Promise<Buffer> {
+    const piece = layout.pieces[run.index] as Piece;
+    const { frame } = piece;
+    const decoded = await this.#decoded.get(
+      frame,
+      async () => await decodeFrame(await this.#readFrames(layout, run, undefined), frame.rawLength),
+    );
+    const bytes = cutPart(piece, decoded);
+    return encoding === 'zstd' ? rawFrame(bytes) : bytes;
+  }
+
+  /** The frames of a run as they are stored, intact. */
+  async #readFrames(layout: ContentLayout, run: Run, buffer: Buffer | undefined): Promise<Buffer> {
+    const bytes = await this.#blobs.read(run.blobKey, run.offset, run.length, buffer);
+    const broken = this.#findBroken(layout, run, bytes);
+    if (bytes !== undefined && broken.length === 0) return bytes;
+    const fresh = await this.#layouts.refresh(layout.contentId);
+    const now = fresh && samePieces(layout, fresh, run);
+    const moved = now && (await this.#readMoved(now));
+    if (moved !== undefined) return moved;
+    // Written anew without what nobody needs any more: what was promised cannot go on, but the content is there.
+    const isElsewhere = fresh !== undefined && now === undefined;
+    if (!isElsewhere) await this.#markDamaged(layout.contentId, broken);
+    throw new SlipwayError('unavailable', 'A stored chunk is missing or damaged, or was moved meanwhile.');
+  }
+
+  #findBroken(layout: ContentLayout, run: Run, bytes: Buffer | undefined): readonly StoredFrame[] {
+    if (bytes === undefined) return piecesOf(layout, run).map(({ frame }) => frame);
     if (this.#checked.has(layout, run.index, run.count)) return [];
-    const broken = frames.filter((frame) => !isIntact(frame, run, bytes));
+    const broken = brokenFrames(layout, run, bytes);
     if (broken.length === 0) this.#checked.add(layout, run.index, run.count);
     return broken;
   }
 
   /** The frames of a run from where repacking has put them while the content was being read. */
-  async #readMoved(layout: ContentLayout, run: Run): Promise<Buffer | undefined> {
-    const fresh = await this.#layouts.refresh(layout.contentId);
-    const pieces: Buffer[] = [];
-    for (let index = run.index; index < run.index + run.count; index++) {
-      const [before, now] = [layout.frames[index], fresh?.frames[index]];
-      if (now === undefined || now.length !== before?.length) return undefined;
-      const bytes = await this.#blobs.read(now.blobKey, now.offset, now.length);
-      if (bytes === undefined || crc32(bytes) !== now.crc) return undefined;
-      pieces.push(bytes);
+  async #readMoved(pieces: readonly Piece[]): Promise<Buffer | undefined> {
+    const frames: Buffer[] = [];
+    for (const { frame } of pieces) {
+      const bytes = await this.#blobs.read(frame.blobKey, frame.offset, frame.length);
+      if (bytes === undefined || crc32(bytes) !== frame.crc) return undefined;
+      frames.push(bytes);
     }
-    return Buffer.concat(pieces);
+    return Buffer.concat(frames);
   }
 
   /** From now on the content counts as absent; the next upload that carries the chunks heals it. */
-  async #markDamaged(contentId: number, frames: readonly Frame[]): Promise<undefined> {
+  async #markDamaged(contentId: number, frames: readonly StoredFrame[]): Promise<undefined> {
     const now = Date.now();
     await this.#database.write(async (transaction) => {
       for (const frame of frames)
@@ -204,66 +238,38 @@ interface Reading {
   readonly lent: boolean;
 }
 
-/** Frames that lie side by side in one pack. */
-interface Run {
-  readonly blobKey: string;
-  readonly offset: number;
-  readonly length: number;
-  /** Position of the first frame in the layout. */
-  readonly index: number;
-  readonly count: number;
-}
-
 interface ReadRun {
+  /** Position of the first piece in the layout. */
   readonly index: number;
-  readonly bytes: Buffer;
+  readonly parts: Iterable<Buffer> | AsyncIterable<Buffer>;
   /** What to use again once the bytes are sent. */
   readonly buffer: Buffer | undefined;
 }
 
-/** Puts in what the recipe keeps apart: the frames are then those of this content and no other. */
-function fillRun(layout: ContentLayout, { index, count }: Run, bytes: Buffer): Omit<ReadRun, 'buffer'> {
-  let at = 0;
-  for (let next = index; next < index + count; next++) {
-    const { length, literals } = layout.frames[next] as Frame;
-    if (literals !== undefined) fillPlaces(bytes.subarray(at, at + length), literals);
-    at += length;
+async function* decodeRun(layout: ContentLayout, run: Run, bytes: Buffer): AsyncIterable<Buffer> {
+  for (const { frame, piece } of framesOf(layout, run, bytes))
+    yield await decodeFrame(frame, piece.frame.rawLength);
+}
+
+/** The run's pieces in a newer layout; `undefined` unless they are the same bytes of the content in frames as long. */
+function samePieces(layout: ContentLayout, fresh: ContentLayout, run: Run): Piece[] | undefined {
+  const first = frameAt(fresh.rawOffsets, layout.rawOffsets[run.index] ?? 0);
+  const found: Piece[] = [];
+  for (let n = 0; n < run.count; n++) {
+    const piece = fresh.pieces[first + n];
+    const same =
+      piece !== undefined &&
+      isSameForm(piece, layout.pieces[run.index + n] as Piece) &&
+      fresh.rawOffsets[first + n] === layout.rawOffsets[run.index + n];
+    if (!same) return undefined;
+    found.push(piece);
   }
-  return { index, bytes };
+  return found;
 }
 
-function planRuns(layout: ContentLayout, from: number, to: number): Run[] {
-  const runs: Run[] = [];
-  for (let index = from; index < to; index++) {
-    const frame = layout.frames[index] as Frame;
-    const last = runs.at(-1);
-    if (last !== undefined && continues(last, frame))
-      runs[runs.length - 1] = { ...last, length: last.length + frame.length, count: last.count + 1 };
-    else runs.push({ ...frame, index, count: 1 });
-  }
-  return runs;
-}
-
-function continues(run: Run, frame: Frame): boolean {
-  return (
-    run.blobKey === frame.blobKey &&
-    run.offset + run.length === frame.offset &&
-    run.length + frame.length <= RUN_BYTES
-  );
-}
-
-function isIntact(frame: Frame, run: Run, bytes: Buffer): boolean {
-  const at = frame.offset - run.offset;
-  return crc32(bytes.subarray(at, at + frame.length)) === frame.crc;
-}
-
-async function* decodeRun(layout: ContentLayout, index: number, bytes: Buffer): AsyncIterable<Buffer> {
-  let at = 0;
-  for (let next = index; at < bytes.length; next++) {
-    const frame = layout.frames[next] as Frame;
-    yield await decodeFrame(bytes.subarray(at, at + frame.length), frame.rawLength);
-    at += frame.length;
-  }
+function isSameForm(one: Piece, other: Piece): boolean {
+  const sameSpan = one.start === other.start && one.end === other.end;
+  return sameSpan && isWhole(one) === isWhole(other) && one.frame.length === other.frame.length;
 }
 
 function inXz(raw: OpenedContent | undefined): OpenedContent | undefined {
@@ -278,7 +284,7 @@ function inXz(raw: OpenedContent | undefined): OpenedContent | undefined {
   };
 }
 
-/** Index of the frame that holds byte `position`. */
+/** Index of the piece that holds byte `position`. */
 function frameAt(offsets: Float64Array, position: number): number {
   let low = 0;
   let high = offsets.length - 2;

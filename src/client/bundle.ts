@@ -1,5 +1,5 @@
 // A bundle on its way to be sent (src/content/bundle-format.ts), and what has to be remembered of it until it is answered.
-import { BUNDLE_MAGIC, formatRecord, type ChunkRecord } from '../content/bundle-format.ts';
+import { BUNDLE_MAGIC, formatRecord, type ChunkRecord, type FrameRecord } from '../content/bundle-format.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { formatHashBytes } from '../nix/hash.ts';
 import { formatNarInfo } from '../nix/narinfo.ts';
@@ -12,7 +12,7 @@ export interface OutgoingNar {
   left: number;
 }
 
-/** What is added at once, at most: a chunk, or a narinfo. */
+/** What is added at once, at most: a frame with its chunks, or a narinfo. */
 const LARGEST_RECORD = 2 * 1024 * 1024;
 
 export class Bundle {
@@ -47,11 +47,16 @@ export class Bundle {
     return this.#size === BUNDLE_MAGIC.length;
   }
 
-  /** Adds the next chunk of a NAR; `record.frame` is empty for a chunk that the server holds. */
-  chunk(nar: OutgoingNar, record: ChunkRecord): void {
+  /** Adds the next chunk of a NAR, which the server holds, or the next ones in a frame. */
+  chunks(nar: OutgoingNar, record: ChunkRecord | FrameRecord): void {
     this.#open(nar);
     this.#add(formatRecord(record));
-    this.rawBytes += record.rawLength;
+    const added = record.kind === 'frame' ? record.chunks : [record];
+    nar.chunks.push(...added);
+    for (const { rawLength } of added) {
+      nar.left -= rawLength;
+      this.rawBytes += rawLength;
+    }
   }
 
   /** All chunks of the NAR are in this bundle or in earlier ones. */

@@ -1,13 +1,21 @@
 // Makes frames of the chunks that the cache lacks, a window at a time: one question for all of its chunks, then only what
-// is missing is compressed, on libuv's pool. Windows may overlap; each chunk is asked for and compressed once.
-import { encodeChunk, type PatchedChunk } from '../content/chunk-patcher.ts';
+// is missing is compressed, neighbours together, on libuv's pool. Windows may overlap; each chunk is asked for and
+// compressed once.
+import { encodeGroup, FrameGroups, type ChunkFrame } from '../content/chunk-frames.ts';
+import type { PatchedChunk } from '../content/chunk-patcher.ts';
+import type { SlabChunk } from '../content/slab-cutter.ts';
 import { mapBounded } from '../util/concurrency.ts';
 import type { SlipwayCache } from './slipway-cache.ts';
 
 const CODERS = 4; // libuv's default pool size
 
-/** What came of a chunk: its frame, or that it can only be sent plain. Absent: another window has it, or the cache. */
-export type Frames = ReadonlyMap<PatchedChunk, Buffer | 'plain'>;
+/** What came of the chunks of a window that are to be sent. Others are held, or another window has them. */
+export interface EncodedChunks {
+  /** By the first chunk of each; the chunks of a frame follow each other in the window. */
+  readonly frames: ReadonlyMap<PatchedChunk, ChunkFrame>;
+  /** Those that can only be sent plain. */
+  readonly unpatchable: ReadonlySet<PatchedChunk>;
+}
 
 export class ChunkEncoder {
   readonly #cache: SlipwayCache;
@@ -20,18 +28,42 @@ export class ChunkEncoder {
     this.#signal = signal;
   }
 
-  async encode(chunks: readonly PatchedChunk[]): Promise<Frames> {
-    const fresh = chunks.filter(({ hash }) => {
-      const name = hash.toString('latin1');
+  async encode(window: readonly SlabChunk<unknown>[]): Promise<EncodedChunks> {
+    const wanted = await this.#findMissing(window);
+    const groups = groupWanted(window, wanted);
+    const frames = (await mapBounded(groups, CODERS, encodeGroup)).flat();
+    const framed = new Set(frames.flatMap(({ chunks }) => chunks));
+    return {
+      frames: new Map(frames.map((frame) => [frame.chunks[0] as PatchedChunk, frame])),
+      unpatchable: new Set([...wanted].filter((chunk) => !framed.has(chunk))),
+    };
+  }
+
+  async #findMissing(window: readonly SlabChunk<unknown>[]): Promise<ReadonlySet<PatchedChunk>> {
+    const fresh = window.filter(({ chunk }) => {
+      const name = chunk.hash.toString('latin1');
       return this.#seen.has(name) ? false : this.#seen.add(name);
     });
-    if (fresh.length === 0) return new Map();
+    if (fresh.length === 0) return new Set();
     const missing = await this.#cache.findMissingChunks(
-      fresh.map(({ hash }) => hash),
+      fresh.map(({ chunk }) => chunk.hash),
       this.#signal,
     );
-    const wanted = fresh.filter((_, n) => missing[n]);
-    const frames = await mapBounded(wanted, CODERS, encodeChunk);
-    return new Map(wanted.map((chunk, n) => [chunk, frames[n] ?? 'plain']));
+    return new Set(fresh.filter((_, n) => missing[n]).map(({ chunk }) => chunk));
   }
+}
+
+/** Neighbours of one stream share frames. */
+function groupWanted(
+  window: readonly SlabChunk<unknown>[],
+  wanted: ReadonlySet<PatchedChunk>,
+): readonly PatchedChunk[][] {
+  const groups = new FrameGroups();
+  let before: unknown;
+  for (const { stream, chunk } of window) {
+    if (stream !== before || !wanted.has(chunk)) groups.part();
+    if (wanted.has(chunk)) groups.add(chunk);
+    before = stream;
+  }
+  return groups.groups;
 }

@@ -1,17 +1,17 @@
-// Pushes paths by Slipway's own protocol: NARs are cut into chunks, only chunks that the cache lacks are compressed and
-// sent, in bundles of some MB. Reading and cutting, compressing, and sending go on at the same time; in memory are a few
+// Pushes paths by Slipway's own protocol: NARs are cut into chunks, only chunks that the cache lacks are compressed, in
+// frames, and sent, in bundles of some MB. Reading and cutting, compressing, and sending go on at the same time; in memory are a few
 // windows of chunks and two bundles, whatever the size of a NAR. What was sent is durable: after a cut, the next push
 // asks for it and does not send it again.
 import { plain, type PatchedChunk } from '../content/chunk-patcher.ts';
-import { MOST_PATHS_A_BUNDLE, type ChunkRecord } from '../content/bundle-format.ts';
+import { MOST_PATHS_A_BUNDLE, type ChunkRecord, type FrameRecord } from '../content/bundle-format.ts';
 import { encodeFrame } from '../content/frame-codec.ts';
-import { SlabCutter, type SlabWindow } from '../content/slab-cutter.ts';
+import { SlabCutter, type SlabChunk, type SlabWindow } from '../content/slab-cutter.ts';
 import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { mapAhead } from '../util/concurrency.ts';
 import { ERROR_CODES, SlipwayError, type ErrorCode } from '../util/errors.ts';
 import { Bundle, type OutgoingNar } from './bundle.ts';
-import { ChunkEncoder, type Frames } from './chunk-encoder.ts';
+import { ChunkEncoder, type EncodedChunks } from './chunk-encoder.ts';
 import { changedOnDisk, readNar } from './read-nar.ts';
 import type { PushTally } from './push-tally.ts';
 import type { SlipwayCache } from './slipway-cache.ts';
@@ -74,7 +74,7 @@ export function referencesFirst(paths: readonly PathInfo[]): PathInfo[] {
 
 interface EncodedWindow {
   readonly window: SlabWindow<OutgoingNar>;
-  readonly frames: Frames;
+  readonly encoded: EncodedChunks;
 }
 
 class ChunkPush {
@@ -103,8 +103,7 @@ class ChunkPush {
   async run(paths: readonly PathInfo[]): Promise<'done' | 'overtaken'> {
     try {
       const windows = mapAhead(this.#cut(paths), WINDOWS_AHEAD, async (window): Promise<EncodedWindow> => {
-        const frames = await this.#encoder.encode(window.chunks.map(({ chunk }) => chunk));
-        return { window, frames };
+        return { window, encoded: await this.#encoder.encode(window.chunks) };
       });
       for await (const encoded of windows) {
         await this.#assemble(encoded);
@@ -143,12 +142,13 @@ class ChunkPush {
     yield* cutter.take();
   }
 
-  async #assemble({ window, frames }: EncodedWindow): Promise<void> {
-    for (const { stream: nar, chunk } of window.chunks) {
-      const record = await this.#recordOf(chunk, frames.get(chunk));
-      this.#bundle.chunk(nar, record);
-      nar.chunks.push(record.frame.length === 0 ? record : { ...record, frame: EMPTY });
-      nar.left -= record.rawLength;
+  async #assemble({ window, encoded }: EncodedWindow): Promise<void> {
+    const { chunks } = window;
+    for (let at = 0; at < chunks.length;) {
+      const { stream: nar, chunk } = chunks[at] as SlabChunk<OutgoingNar>;
+      const record = await this.#recordOf(chunk, encoded);
+      this.#bundle.chunks(nar, record);
+      at += record.kind === 'frame' ? record.chunks.length : 1;
       if (nar.left === 0) this.#bundle.finish(nar);
       if (this.#isFull(this.#bundle)) await this.#send();
     }
@@ -163,18 +163,21 @@ class ChunkPush {
     return Math.min(BUNDLE_BYTES, this.#options.cache.maxBundle / 2);
   }
 
-  async #recordOf(chunk: PatchedChunk, encoded: Buffer | 'plain' | undefined): Promise<ChunkRecord> {
-    if (encoded instanceof Buffer) {
-      this.#sent.add(nameOf(chunk));
-      return recordOf(chunk, encoded);
+  async #recordOf(
+    chunk: PatchedChunk,
+    { frames, unpatchable }: EncodedChunks,
+  ): Promise<ChunkRecord | FrameRecord> {
+    const frame = frames.get(chunk);
+    if (frame !== undefined) {
+      for (const one of frame.chunks) this.#sent.add(nameOf(one));
+      return { kind: 'frame', chunks: frame.chunks.map(recordOf), frame: frame.frame };
     }
-    const unpatchable = encoded === 'plain' || this.#unpatchable.has(nameOf(chunk));
-    if (!unpatchable) return recordOf(chunk, EMPTY);
+    if (!unpatchable.has(chunk) && !this.#unpatchable.has(nameOf(chunk))) return recordOf(chunk);
     this.#unpatchable.add(nameOf(chunk));
     const restored = plain(chunk);
-    const known = this.#sent.has(nameOf(restored));
+    if (this.#sent.has(nameOf(restored))) return recordOf(restored);
     this.#sent.add(nameOf(restored));
-    return recordOf(restored, known ? EMPTY : await encodeFrame(restored.bytes));
+    return { kind: 'frame', chunks: [recordOf(restored)], frame: await encodeFrame(restored.bytes) };
   }
 
   /** Names of chunks with places that zstd makes no frame of. */
@@ -210,7 +213,7 @@ class ChunkPush {
   async #sendAgain(nar: OutgoingNar): Promise<void> {
     const bundle = Bundle.ofSize(0);
     const again: OutgoingNar = { info: nar.info, chunks: [], left: 0 };
-    for (const record of nar.chunks) bundle.chunk(again, record);
+    for (const record of nar.chunks) bundle.chunks(again, record);
     bundle.finish(again);
     const answer = await this.#post(bundle);
     if (answer === undefined) return;
@@ -239,10 +242,8 @@ class ChunkPush {
   }
 }
 
-const EMPTY = Buffer.alloc(0);
-
-function recordOf({ hash, bytes, patches }: PatchedChunk, frame: Buffer): ChunkRecord {
-  return { kind: 'chunk', hash, rawLength: bytes.length, patches, frame };
+function recordOf({ hash, bytes, patches }: PatchedChunk): ChunkRecord {
+  return { kind: 'chunk', hash, rawLength: bytes.length, patches };
 }
 
 function nameOf({ hash }: PatchedChunk): string {

@@ -2,6 +2,7 @@
 import {
   bundleAnswer,
   missingPathsAnswer,
+  UPLOAD_PROTOCOL,
   uploadRefusal,
   uploadTerms,
   type BundleAnswer,
@@ -12,7 +13,6 @@ import { DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheAnswer, CacheEndpoint } from './cache-endpoint.ts';
 
-const PROTOCOL = 1;
 /** The server restores what a bundle names before it answers: at 20 MB/s, on top of a minute. */
 const RESTORED_BYTES_PER_MS = 20_000;
 
@@ -40,7 +40,7 @@ export async function findSlipwayCache(
     return undefined;
   }
   const terms = uploadTerms.safeParse(parseJson(answer.body));
-  if (!terms.success || terms.data.protocol !== PROTOCOL) return undefined;
+  if (!terms.success || terms.data.protocol !== UPLOAD_PROTOCOL) return undefined;
   const { chunker, normaliser, storeDir, maxBundle } = terms.data;
   if (chunker !== CHUNKER_VERSION || normaliser !== NORMALISER_VERSION) return undefined;
   checkStoreDir(endpoint, storeDir);

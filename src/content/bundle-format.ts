@@ -1,12 +1,15 @@
-// The body of an upload by Slipway's own protocol, version 1: a magic, then records, each a type, a length and a payload.
-// A bundle carries NARs as chunks: those that the server lacks with their frames, the others by name. docs/FORMATS.md.
+// The body of an upload by Slipway's own protocol, version 2: a magic, then records, each a type, a length and a payload.
+// A bundle carries NARs as chunks: those that the server lacks in frames, the others by name. docs/FORMATS.md.
 import { SlipwayError } from '../util/errors.ts';
 import { MAX_CHUNK, MIN_CHUNK } from './chunker.ts';
+import { FRAME_BYTES } from './frame-codec.ts';
 import { MOST_PLACES, SHORTEST_PLACE } from './patched-frame.ts';
 import { formatVarint, type Patch } from './recipe.ts';
 import { LARGEST_FRAME } from './verify-frame.ts';
 
-export const BUNDLE_MAGIC: Buffer = Buffer.from('SWU1');
+export const BUNDLE_MAGIC: Buffer = Buffer.from('SWU2');
+/** In which a chunk had its own frame. */
+const FIRST_MAGIC = Buffer.from('SWU1');
 /** Most bytes of a bundle: what proxies and load balancers let through. */
 export const LARGEST_BUNDLE = 32 * 1024 * 1024 - 1;
 /** Most paths of a bundle: they are published in one transaction. */
@@ -17,9 +20,10 @@ const HASH_BYTES = 32;
 /** Longer than the longest name in a store, and than a build-id. */
 const LONGEST_LITERAL = 256;
 const LARGEST_NARINFO = 1024 * 1024;
-const LARGEST_CHUNK_RECORD = LARGEST_FRAME + HASH_BYTES + 20 + MOST_PLACES * (LONGEST_LITERAL + 20);
+const LARGEST_CHUNK_RECORD = HASH_BYTES + 20 + MOST_PLACES * (LONGEST_LITERAL + 20);
+const MOST_CHUNKS_A_FRAME = FRAME_BYTES / MIN_CHUNK;
 
-const TYPE = { begin: 1, resume: 2, chunk: 3, path: 4 } as const;
+const TYPE = { begin: 1, resume: 2, chunk: 3, path: 4, frame: 5 } as const;
 
 /** `begin`: the chunks that follow make the content `hash` from its start. */
 export interface BeginRecord {
@@ -35,12 +39,18 @@ export interface ResumeRecord {
   readonly chunks: number;
 }
 
+/** `chunk`: the next chunk of the content, which the server is believed to hold, or which comes in a frame. */
 export interface ChunkRecord {
   readonly kind: 'chunk';
   readonly hash: Buffer;
   readonly rawLength: number;
   readonly patches: readonly Patch[];
-  /** Empty when the server is believed to hold the chunk. */
+}
+
+/** `frame`: the next chunks of the content, and the frame that decodes to them. */
+export interface FrameRecord {
+  readonly kind: 'frame';
+  readonly chunks: readonly ChunkRecord[];
   readonly frame: Buffer;
 }
 
@@ -50,7 +60,7 @@ export interface PathRecord {
   readonly narInfo: string;
 }
 
-export type BundleRecord = BeginRecord | ResumeRecord | ChunkRecord | PathRecord;
+export type BundleRecord = BeginRecord | ResumeRecord | ChunkRecord | FrameRecord | PathRecord;
 
 /** Pieces to be sent one after another. */
 export function formatRecord(record: BundleRecord): Buffer[] {
@@ -61,9 +71,14 @@ export function formatRecord(record: BundleRecord): Buffer[] {
       return framed(TYPE.resume, [record.hash, formatVarint(record.chunks)]);
     case 'path':
       return framed(TYPE.path, [Buffer.from(record.narInfo)]);
+    case 'frame':
+      return [
+        ...framed(TYPE.frame, [formatVarint(record.chunks.length), record.frame]),
+        ...record.chunks.flatMap(formatRecord),
+      ];
     default: {
-      const head = [record.hash, formatVarint(record.rawLength), ...formatPatches(record.patches)];
-      return framed(TYPE.chunk, [Buffer.concat(head), record.frame]);
+      const fields = [record.hash, formatVarint(record.rawLength), ...formatPatches(record.patches)];
+      return framed(TYPE.chunk, [Buffer.concat(fields)]);
     }
   }
 }
@@ -93,18 +108,46 @@ export async function* readRecords(body: AsyncIterable<Buffer>): AsyncGenerator<
   const bytes = new ByteQueue(body);
   try {
     const magic = await bytes.take(BUNDLE_MAGIC.length);
+    if (magic?.equals(FIRST_MAGIC) === true) throw outdated();
     if (magic?.equals(BUNDLE_MAGIC) !== true) throw broken('it does not begin as one');
-    for (let header = await bytes.take(HEADER_BYTES); header; header = await bytes.take(HEADER_BYTES)) {
-      const type = header.readUInt8(0);
-      const length = header.readUInt32LE(1);
-      if (length > largestOf(type)) throw broken('a record is too long');
-      const payload = length === 0 ? Buffer.alloc(0) : await bytes.take(length);
-      if (payload === undefined) throw broken('it ends within a record');
-      yield parseRecord(type, payload);
-    }
+    for (let record = await readRecord(bytes); record; record = await readRecord(bytes))
+      yield record.kind === 'frame-head' ? await readFrame(bytes, record) : record;
   } finally {
     await bytes.close();
   }
+}
+
+/** A frame record before the chunks that it holds are read. */
+interface FrameHead {
+  readonly kind: 'frame-head';
+  readonly count: number;
+  readonly frame: Buffer;
+}
+
+type SingleRecord = Exclude<BundleRecord, FrameRecord> | FrameHead;
+
+async function readRecord(bytes: ByteQueue): Promise<SingleRecord | undefined> {
+  const header = await bytes.take(HEADER_BYTES);
+  if (header === undefined) return undefined;
+  const type = header.readUInt8(0);
+  const length = header.readUInt32LE(1);
+  if (length > largestOf(type)) throw broken('a record is too long');
+  const payload = length === 0 ? Buffer.alloc(0) : await bytes.take(length);
+  if (payload === undefined) throw broken('it ends within a record');
+  return parseRecord(type, payload);
+}
+
+async function readFrame(bytes: ByteQueue, { count, frame }: FrameHead): Promise<FrameRecord> {
+  const chunks: ChunkRecord[] = [];
+  let rawLength = 0;
+  while (chunks.length < count) {
+    const record = await readRecord(bytes);
+    if (record?.kind !== 'chunk') throw broken('a frame lacks one of its chunks');
+    rawLength += record.rawLength;
+    if (rawLength > FRAME_BYTES) throw broken('a frame has more bytes than one may have');
+    chunks.push(record);
+  }
+  return { kind: 'frame', chunks, frame };
 }
 
 function largestOf(type: number): number {
@@ -114,6 +157,8 @@ function largestOf(type: number): number {
       return HASH_BYTES + 8;
     case TYPE.chunk:
       return LARGEST_CHUNK_RECORD;
+    case TYPE.frame:
+      return LARGEST_FRAME + 8;
     case TYPE.path:
       return LARGEST_NARINFO;
     default:
@@ -121,9 +166,10 @@ function largestOf(type: number): number {
   }
 }
 
-function parseRecord(type: number, payload: Buffer): BundleRecord {
+function parseRecord(type: number, payload: Buffer): SingleRecord {
   if (type === TYPE.path) return { kind: 'path', narInfo: payload.toString('utf8') };
   const fields = new Fields(payload);
+  if (type === TYPE.frame) return parseFrameHead(fields);
   const hash = fields.take(HASH_BYTES);
   if (type === TYPE.chunk) return parseChunk(hash, fields);
   const number = fields.varint();
@@ -131,6 +177,13 @@ function parseRecord(type: number, payload: Buffer): BundleRecord {
   return type === TYPE.begin
     ? { kind: 'begin', hash, size: number }
     : { kind: 'resume', hash, chunks: number };
+}
+
+function parseFrameHead(fields: Fields): FrameHead {
+  const count = fields.varint();
+  if (count < 1 || count > MOST_CHUNKS_A_FRAME)
+    throw broken('a frame has a number of chunks that none may have');
+  return { kind: 'frame-head', count, frame: fields.rest() };
 }
 
 function parseChunk(hash: Buffer, fields: Fields): ChunkRecord {
@@ -148,7 +201,8 @@ function parseChunk(hash: Buffer, fields: Fields): ChunkRecord {
       throw broken('a chunk has a place that none may have');
     patches.push({ offset, literal: fields.take(length) });
   }
-  return { kind: 'chunk', hash, rawLength, patches, frame: fields.rest() };
+  if (fields.rest().length > 0) throw broken('a record has the wrong length');
+  return { kind: 'chunk', hash, rawLength, patches };
 }
 
 /** Whether a content may have a chunk of this length: tiny ones would cost more to note than to store. */
@@ -220,6 +274,16 @@ class ByteQueue {
   async close(): Promise<void> {
     await this.#source.return?.();
   }
+}
+
+function outdated(): SlipwayError {
+  return new SlipwayError(
+    'invalid',
+    'The upload is a bundle of an older Slipway, which this server does not take.',
+    {
+      next: 'Bring the client up to date.',
+    },
+  );
 }
 
 function broken(why: string): SlipwayError {

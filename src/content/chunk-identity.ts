@@ -20,12 +20,42 @@ export function patchedChunkHash(bytes: Buffer, places: readonly Place[]): Buffe
   return createHash('sha512-256').update(bytes).update(table).digest();
 }
 
-/** Whether a stored frame is the chunk that it is filed as. For looking after what is stored; serving checks the CRC. */
-export async function isChunkFrame(frame: Buffer, rawLength: number, expected: Uint8Array): Promise<boolean> {
+/** Where a chunk lies in what a frame decodes to. */
+export interface ChunkSpan {
+  readonly hash: Uint8Array;
+  readonly offset: number;
+  readonly rawLength: number;
+}
+
+/** Which of the chunks a stored frame really holds. For looking after what is stored; serving checks the CRC. */
+export async function findTrueChunks<Span extends ChunkSpan>(
+  frame: Buffer,
+  rawLength: number,
+  spans: readonly Span[],
+): Promise<Span[]> {
   const raw = await decodeFrame(frame, rawLength).catch(() => undefined);
-  if (raw === undefined) return false;
-  if (plainChunkHash(raw).equals(expected)) return true;
+  if (raw === undefined) return [];
   const places = findPlaces(frame, raw);
-  for (const { offset, length } of places) raw.fill(FILLER, offset, offset + length);
-  return places.length > 0 && patchedChunkHash(raw, places).equals(expected);
+  return spans.filter((span) => isChunk(raw, places, span));
+}
+
+function isChunk(
+  raw: Buffer,
+  places: readonly Place[],
+  { hash: name, offset, rawLength }: ChunkSpan,
+): boolean {
+  const bytes = raw.subarray(offset, offset + rawLength);
+  if (bytes.length !== rawLength) return false;
+  if (plainChunkHash(bytes).equals(name)) return true;
+  const own = placesWithin(places, offset, rawLength);
+  const filled = Buffer.from(bytes);
+  for (const place of own) filled.fill(FILLER, place.offset, place.offset + place.length);
+  return own.length > 0 && patchedChunkHash(filled, own).equals(name);
+}
+
+/** Those of a frame's places that lie in one of its chunks, from that chunk's start. */
+export function placesWithin(places: readonly Place[], start: number, length: number): Place[] {
+  return places
+    .filter(({ offset }) => offset >= start && offset < start + length)
+    .map((place) => ({ offset: place.offset - start, length: place.length }));
 }

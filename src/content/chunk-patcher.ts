@@ -1,9 +1,8 @@
 // Brings chunks and what the normaliser took out together: which places a chunk has, what belongs there, and whether it
 // is better stored as it was.
 import { patchedChunkHash, plainChunkHash } from './chunk-identity.ts';
-import { encodeFrame } from './frame-codec.ts';
 import type { Taken } from './normaliser.ts';
-import { encodePatchedFrame, MOST_PLACES, SHORTEST_PLACE } from './patched-frame.ts';
+import { MOST_PLACES, SHORTEST_PLACE } from './patched-frame.ts';
 import type { Patch } from './recipe.ts';
 
 /** Places that make up more of a chunk than this leave nothing worth sharing. */
@@ -63,11 +62,4 @@ export function plain({ bytes, patches }: Pick<PatchedChunk, 'bytes' | 'patches'
   const restored = patches.length === 0 ? bytes : Buffer.from(bytes);
   for (const { offset, literal } of patches) literal.copy(restored, offset);
   return { hash: plainChunkHash(restored), bytes: restored, patches: [] };
-}
-
-/** The frame to store; `undefined` when the chunk can only be stored plain. */
-export async function encodeChunk({ bytes, patches }: PatchedChunk): Promise<Buffer | undefined> {
-  if (patches.length === 0) return await encodeFrame(bytes);
-  const places = patches.map(({ offset, literal }) => ({ offset, length: literal.length }));
-  return await encodePatchedFrame(bytes, places);
 }

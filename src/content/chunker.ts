@@ -3,17 +3,17 @@
 // the table and the sizes never change under one CHUNKER_VERSION.
 import { createHash } from 'node:crypto';
 
-/** Recorded in every recipe. Version 1: 32 KiB least, 128 KiB target, 512 KiB most; facts in docs/FORMATS.md. */
-export const CHUNKER_VERSION = 1;
+/** Recorded in every recipe. 16 KiB least, 64 KiB target, 256 KiB most; version 1 cut twice as large. docs/FORMATS.md. */
+export const CHUNKER_VERSION = 2;
 
-export const MIN_CHUNK = 32 * 1024;
-export const TARGET_CHUNK = 128 * 1024;
-export const MAX_CHUNK = 512 * 1024;
+export const MIN_CHUNK = 16 * 1024;
+export const TARGET_CHUNK = 64 * 1024;
+export const MAX_CHUNK = 256 * 1024;
 
-// Normalisation level 2: below the target 19 bits must be zero, above it 15 (target = 2^17). The bits are the highest,
+// Normalisation level 2: below the target 18 bits must be zero, above it 14 (target = 2^16). The bits are the highest,
 // because with a left-shifting hash these depend on the most bytes. Here: how far to shift them down.
-const STRICT = 32 - 19;
-const LOOSE = 32 - 15;
+const STRICT = 32 - 18;
+const LOOSE = 32 - 14;
 /** A byte is shifted out of the hash after so many more. */
 const HASH_BYTES = 32;
 

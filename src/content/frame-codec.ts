@@ -1,4 +1,4 @@
-// One chunk in, one zstd frame out, and back, on libuv's pool, several at once.
+// Bytes in, one zstd frame out, and back, on libuv's pool, several at once.
 // Never nbWorkers (it truncates silently, nodejs#59899), never several frames in one call (nodejs#64741).
 import { promisify } from 'node:util';
 import {
@@ -11,8 +11,10 @@ import {
 } from 'node:zlib';
 import { Semaphore } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { MAX_CHUNK } from './chunker.ts';
 import { parseSingleFrame } from './zstd-frames.ts';
+
+/** Most bytes that a frame of chunks decodes to: what a reader holds in memory to get at one of them. */
+export const FRAME_BYTES: number = 512 * 1024;
 
 /** Level 3: 2.6x on ELF at about 230 MB/s a core; level 6 gains 5 % and takes 2.4x as long. */
 export const COMPRESSION_LEVEL = 3;
@@ -24,7 +26,7 @@ const LARGEST_KEPT_WINDOW = 8 * 1024 * 1024;
 
 const decompress = promisify(zstdDecompress);
 
-/** Encodes up to ENCODERS chunks at once; more wait their turn. The frame states its content's size. */
+/** Encodes up to ENCODERS frames at once; more wait their turn. The frame states its content's size. */
 export async function encodeFrame(raw: Buffer): Promise<Buffer> {
   return await turns.run(async () => {
     const encoder = idle.pop() ?? newEncoder();
@@ -106,10 +108,10 @@ function wrongLength(): SlipwayError {
 type ReusedOutput = ZstdDecompress & { _outOffset?: number };
 
 function newDecoder(): ReusedOutput {
-  return createZstdDecompress({ chunkSize: MAX_CHUNK + SMALLEST_BUFFER });
+  return createZstdDecompress({ chunkSize: FRAME_BYTES + SMALLEST_BUFFER });
 }
 
-// A fresh context for each chunk would tell V8 of megabytes of foreign memory each time and keep its collector busy for
+// A fresh context for each frame would tell V8 of megabytes of foreign memory each time and keep its collector busy for
 // a quarter of an ingest (measured). So contexts are kept: with ZSTD_e_end on every write, each write is one whole frame.
 const idle: ZstdCompress[] = [];
 const turns = new Semaphore(ENCODERS);
@@ -119,7 +121,7 @@ const decodingTurns = new Semaphore(DECODERS);
 function newEncoder(): ZstdCompress {
   return createZstdCompress({
     flush: constants.ZSTD_e_end,
-    chunkSize: MAX_CHUNK + (MAX_CHUNK >> 8) + 512, // zstd's bound: a frame of a chunk comes in one piece
+    chunkSize: FRAME_BYTES + (FRAME_BYTES >> 8) + 512, // zstd's bound: a frame comes in one piece
     params: { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL },
   });
 }

@@ -1,4 +1,4 @@
-// A chunk with places to be filled in, as ONE zstd frame that can be served after filling them in, without any codec.
+// Bytes with places to be filled in, as ONE zstd frame that can be served after filling them in, without any codec.
 // The trick: each place is a raw block of its own (RFC 8878, 3.1.1.2), which holds a marker in the stored frame. No match
 // of another block reaches into a marker, since nothing resembles it; that is not hoped for but proven for each frame:
 // decoded with other bytes in every place, the frame must differ there and nowhere else. Filling in is copying 20 to 250
@@ -7,18 +7,19 @@ import { createHash } from 'node:crypto';
 import { constants, createZstdCompress, type ZstdCompress } from 'node:zlib';
 import { Semaphore } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { MAX_CHUNK } from './chunker.ts';
-import { COMPRESSION_LEVEL, decodeFrame } from './frame-codec.ts';
+import { COMPRESSION_LEVEL, decodeFrame, FRAME_BYTES } from './frame-codec.ts';
 
-/** A place in a chunk. */
+/** A place in a chunk, or in all that a frame holds. */
 export interface Place {
-  /** From the start of the chunk. */
+  /** From the start of that. */
   readonly offset: number;
   readonly length: number;
 }
 
 /** A chunk with more places than this is stored as it is: every place costs some 10 bytes and two blocks. */
 export const MOST_PLACES = 512;
+/** Chunks with more places together do not share a frame. */
+export const MOST_PLACES_A_FRAME = 1024;
 /** Shorter blocks might be compressed, or found elsewhere. */
 export const SHORTEST_PLACE = 12;
 
@@ -26,8 +27,8 @@ const ENCODERS = 4;
 const LONGEST_MARKER = 256;
 
 /**
- * Encodes a chunk; its bytes at `places` do not matter, and are the markers afterwards. `undefined` when zstd has not made the blocks that are needed:
- * the chunk is then to be stored without places.
+ * Encodes `raw`; its bytes at `places` do not matter, and are the markers afterwards. `undefined` when zstd has not
+ * made the blocks that are needed.
  */
 export async function encodePatchedFrame(raw: Buffer, places: readonly Place[]): Promise<Buffer | undefined> {
   const frame = await turns.run(async () => {
@@ -66,7 +67,7 @@ export function findPlaces(frame: Buffer, decoded: Buffer): Place[] {
   return places;
 }
 
-/** The bytes of the marker in place `n` of a chunk: a piece of a fixed stream, so that a pack explains itself. */
+/** The bytes of the marker in place `n` of a frame: a piece of a fixed stream, so that a pack explains itself. */
 export function markerOf(n: number, length: number): Buffer {
   let stream = MARKERS.get(n);
   if (stream === undefined) {
@@ -88,7 +89,7 @@ const turns = new Semaphore(ENCODERS);
 function newEncoder(): ZstdCompress {
   return createZstdCompress({
     flush: constants.ZSTD_e_flush,
-    chunkSize: MAX_CHUNK + (MAX_CHUNK >> 8) + 512 + MOST_PLACES * 64,
+    chunkSize: FRAME_BYTES + (FRAME_BYTES >> 8) + 512 + MOST_PLACES * 64,
     params: { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL },
   });
 }
@@ -129,7 +130,7 @@ export async function isPatchedFrame(frame: Buffer, raw: Buffer, places: readonl
   const inverted = markers.map((marker) => Buffer.from(marker.map((byte) => byte ^ 0xff)));
   const filled = Buffer.from(frame);
   fillPlaces(filled, inverted);
-  const scratch = scratches.pop() ?? Buffer.allocUnsafeSlow(MAX_CHUNK);
+  const scratch = scratches.pop() ?? Buffer.allocUnsafeSlow(FRAME_BYTES);
   try {
     const decoded = await decodeFrame(filled, raw.length, scratch);
     return isSameBut(decoded, raw, { places, literals: inverted });

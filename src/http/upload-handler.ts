@@ -6,6 +6,7 @@ import {
   missingPathsQuestion,
   MOST_CHUNKS_A_QUESTION,
   MOST_PATHS_A_QUESTION,
+  UPLOAD_PROTOCOL,
   type BundleAnswer,
   type UploadFailure,
   type UploadTerms,
@@ -31,7 +32,7 @@ export interface UploadUrl {
 const HASH_BYTES = 32;
 const MAX_PATHS_BYTES = 100 + MOST_PATHS_A_QUESTION * 40;
 
-/** `undefined` for URLs outside of this protocol's version 1. */
+/** `undefined` for URLs outside of this protocol. */
 export function parseUploadUrl(url: string): UploadUrl | undefined {
   const [, cacheName, action = ''] =
     /^\/_api\/slipway\/v1\/caches\/([^/?]+)(?:\/([^/?]*))?(?:\?|$)/.exec(url) ?? [];
@@ -84,7 +85,7 @@ async function dispatch(
 
 async function sendTerms(parts: UploadParts, name: string, exchange: Exchange): Promise<void> {
   const { cache } = await admitWriter(parts, exchange.request, name);
-  const terms: UploadTerms = { protocol: 1, ...uploadVersions(), storeDir: cache.storeDir };
+  const terms: UploadTerms = { protocol: UPLOAD_PROTOCOL, ...uploadVersions(), storeDir: cache.storeDir };
   sendJson(exchange.response, 200, terms);
 }
 

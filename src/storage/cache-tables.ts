@@ -65,15 +65,19 @@ export interface PackTable {
   retired_at: Generated<number | null>;
 }
 
-/** A chunk that is held, and the one place where its frame is. */
+/** A chunk that is held, and the one place where it is: the frame of a pack that it shares with its neighbours. */
 export interface ChunkTable {
-  /** SHA-256 of the chunk's bytes. */
+  /** Its name, see src/content/chunk-identity.ts. */
   hash: Uint8Array;
   pack_id: number;
   frame_offset: number;
   frame_length: number;
   /** CRC-32 (IEEE) of the stored frame: checked before a byte of it is sent. */
   frame_crc: number;
+  /** What the frame decodes to. */
+  frame_raw_length: number;
+  /** Where the chunk begins in that. */
+  chunk_offset: number;
   raw_length: number;
   /** When the frame was found missing or broken; the next upload of the chunk replaces it. */
   damaged_at: number | null;

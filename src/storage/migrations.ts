@@ -11,6 +11,7 @@ import { uploadsMigration } from './migrations/0006-uploads.ts';
 import { sourcesMigration } from './migrations/0007-sources.ts';
 import { damagedContentsMigration } from './migrations/0008-damaged-contents.ts';
 import { lookupsMigration } from './migrations/0010-lookups.ts';
+import { framesMigration } from './migrations/0011-frames.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -23,6 +24,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0007-sources': sourcesMigration,
   '0008-damaged-contents': damagedContentsMigration,
   '0010-lookups': lookupsMigration,
+  '0011-frames': framesMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

@@ -16,7 +16,7 @@ import { scrubRound } from '../../src/cache/recovery/scrub.ts';
 import type { BlobStore } from '../../src/storage/blob-store.ts';
 import { isCode } from '../../src/util/errors.ts';
 import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
-import { forgetDatabase, openTestStorage } from './cache-storage.ts';
+import { forgetDatabase, openTestStorage, type TestStorage } from './cache-storage.ts';
 import { nix32, noise, testPath, Uploader, type TestPath } from './cache-uploads.ts';
 import { BundleSender, chunksOf } from './upload-bundles.ts';
 
@@ -256,8 +256,20 @@ async function findsChangedByte(): Promise<void> {
   bytes[300_000] = (bytes[300_000] ?? 0) ^ 1;
   writeFileSync(file, bytes);
   assert.equal((await fsck(storage, CHECK)).clean, true, 'a quick look reads no bytes');
-  assert.equal((await fsck(storage, { full: true, repair: false })).damagedChunks, 1);
+  const { damagedChunks } = await fsck(storage, { full: true, repair: false });
+  assert.equal(damagedChunks, await chunksAt(storage, blob_key, 300_000));
   await scrub();
   assert.deepEqual(damaged, [blob_key]);
   assert.ok((await fsck(storage, CHECK)).damagedPaths.includes(path.storePath));
+}
+
+/** How many chunks are in the frame that has this byte of a pack. */
+async function chunksAt({ database }: TestStorage, blobKey: string, byte: number): Promise<number> {
+  const rows = await database.read
+    .selectFrom('chunk')
+    .innerJoin('pack', 'pack.id', 'chunk.pack_id')
+    .select(['frame_offset', 'frame_length'])
+    .where('blob_key', '=', blobKey)
+    .execute();
+  return rows.filter((row) => row.frame_offset <= byte && byte < row.frame_offset + row.frame_length).length;
 }

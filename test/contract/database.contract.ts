@@ -1,6 +1,7 @@
 // What every Database must do. An adapter's test calls this with a way to open the same database again and again.
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { sql } from 'kysely';
 import type { Database } from '../../src/storage/database.ts';
 
 /** `place()` names a new, empty database; `open` opens it, making the schema when it is new. */
@@ -92,12 +93,34 @@ export function databaseContract(
             frame_offset: 0,
             frame_length: 1,
             frame_crc: 0,
+            frame_raw_length: 1,
+            chunk_offset: 0,
             raw_length: 1,
             damaged_at: null,
           })
           .execute(),
     );
     await assert.rejects(orphan);
+  });
+
+  check('takes chunks over from before they shared frames', async (database, at) => {
+    const hash = new Uint8Array(32).fill(7);
+    await database.write(async (transaction) => {
+      const { id } = await transaction
+        .insertInto('pack')
+        .values({ blob_key: 'pack/old', size: 100, created_at: 1 })
+        .returning('id')
+        .executeTakeFirstOrThrow();
+      for (const column of ['frame_raw_length', 'chunk_offset'])
+        await transaction.schema.alterTable('chunk').dropColumn(column).execute();
+      const place = sql`${hash}, ${id}, 16, 40, 9, 90`;
+      await sql`insert into chunk (hash, pack_id, frame_offset, frame_length, frame_crc, raw_length)
+                values (${place})`.execute(transaction);
+      await sql`delete from kysely_migration where name = '0011-frames'`.execute(transaction);
+    });
+    await using again = await open(at);
+    const row = await again.read.selectFrom('chunk').selectAll().executeTakeFirstOrThrow();
+    assert.deepEqual([row.raw_length, row.frame_raw_length, row.chunk_offset], [90, 90, 0]);
   });
 
   check('lets one of many win who decide by what they read, from two handles', async (database, at) => {

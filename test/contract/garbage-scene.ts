@@ -52,7 +52,7 @@ class MemoryBlobs implements BlobStore {
 
   async read(key: string, offset: number, length: number): Promise<Buffer | undefined> {
     const bytes = this.blobs.get(key)?.subarray(offset, offset + length);
-    return await Promise.resolve(bytes?.length === length ? bytes : undefined);
+    return await Promise.resolve(bytes?.length === length ? Buffer.from(bytes) : undefined); // the reader's own
   }
 
   async size(key: string): Promise<number | undefined> {

@@ -1,7 +1,13 @@
 // Makes bundles of Slipway's own upload protocol, well or badly, and sends them.
 import { createHash } from 'node:crypto';
-import { BUNDLE_MAGIC, formatRecord, type BundleRecord } from '../../src/content/bundle-format.ts';
-import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from '../../src/content/chunk-patcher.ts';
+import {
+  BUNDLE_MAGIC,
+  formatRecord,
+  type BundleRecord,
+  type ChunkRecord,
+} from '../../src/content/bundle-format.ts';
+import { encodeGroup, FrameGroups } from '../../src/content/chunk-frames.ts';
+import { ChunkPatcher, plain, type PatchedChunk } from '../../src/content/chunk-patcher.ts';
 import { Chunker } from '../../src/content/chunker.ts';
 import { encodeFrame } from '../../src/content/frame-codec.ts';
 import { Normaliser } from '../../src/content/normaliser.ts';
@@ -12,7 +18,7 @@ export interface SentChunk extends PatchedChunk {
   readonly frame: Buffer;
 }
 
-/** The chunks of a NAR with their frames, as the client makes them. */
+/** The chunks of a NAR, each with a frame of its own: an uploader is free to do so. */
 export async function chunksOf(nar: Buffer): Promise<SentChunk[]> {
   const cut: PatchedChunk[] = [];
   const patcher = new ChunkPatcher();
@@ -26,8 +32,8 @@ export async function chunksOf(nar: Buffer): Promise<SentChunk[]> {
   chunker.end(add);
   return await Promise.all(
     cut.map(async (chunk) => {
-      const frame = await encodeChunk(chunk);
-      if (frame !== undefined) return { ...chunk, frame };
+      const [encoded] = await encodeGroup([chunk]);
+      if (encoded !== undefined) return { ...chunk, frame: encoded.frame };
       const restored = plain(chunk);
       return { ...restored, frame: await encodeFrame(restored.bytes) };
     }),
@@ -42,13 +48,27 @@ export function resume(path: TestPath, chunks: number): BundleRecord {
   return { kind: 'resume', hash: createHash('sha256').update(path.nar).digest(), chunks };
 }
 
-export function sent({ hash, bytes, patches, frame }: SentChunk): BundleRecord {
-  return { kind: 'chunk', hash, rawLength: bytes.length, patches, frame };
+export function sent(chunk: SentChunk): BundleRecord {
+  return { kind: 'frame', chunks: [named(chunk)], frame: chunk.frame };
+}
+
+/** All of them in one frame. */
+export async function together(chunks: readonly PatchedChunk[]): Promise<BundleRecord> {
+  const [encoded, ...more] = await encodeGroup(chunks);
+  if (encoded === undefined || more.length > 0) throw new Error('these chunks do not share a frame');
+  return { kind: 'frame', chunks: chunks.map(named), frame: encoded.frame };
+}
+
+/** In frames as the client makes them: neighbours together. */
+export async function framed(chunks: readonly PatchedChunk[]): Promise<BundleRecord[]> {
+  const groups = new FrameGroups();
+  for (const chunk of chunks) groups.add(chunk);
+  return await Promise.all(groups.groups.map(together));
 }
 
 /** By name only: the server is to have it. */
-export function named(chunk: SentChunk): BundleRecord {
-  return sent({ ...chunk, frame: Buffer.alloc(0) });
+export function named({ hash, bytes, patches }: PatchedChunk): ChunkRecord {
+  return { kind: 'chunk', hash, rawLength: bytes.length, patches };
 }
 
 export function pathRecord(path: TestPath, changes: Record<string, string | undefined> = {}): BundleRecord {

@@ -1,17 +1,19 @@
 // Slipway's own upload protocol, spoken by hand: what a bundle publishes, what survives a cut, who may know of which chunk.
 import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { collectChunks } from '../../src/cache/garbage/collect-chunks.ts';
 import { temporaryFolder } from '../e2e/cache-scene.ts';
 import { issueToken, openCacheServer, type CacheServer } from './cache-server.ts';
-import { testPath, Uploader, type TestPath } from './cache-uploads.ts';
+import { noise, testPath, Uploader, type TestPath } from './cache-uploads.ts';
 import {
   begin,
   BundleSender,
   bundleOf,
   chunksOf,
+  framed,
   named,
   pathRecord,
   resume,
@@ -65,7 +67,7 @@ test('GET tells a writer the terms, and nobody else', async () => {
   const terms = await main.terms();
   assert.deepEqual(terms, {
     status: 200,
-    body: { protocol: 1, chunker: 1, normaliser: 1, maxBundle: 33_554_431, storeDir: '/nix/store' },
+    body: { protocol: 2, chunker: 2, normaliser: 1, maxBundle: 33_554_431, storeDir: '/nix/store' },
   });
   assert.equal((await (await senderFor('main', 'read:main')).terms()).status, 403);
   assert.equal((await new BundleSender(server.url, 'main').terms()).status, 401);
@@ -168,6 +170,54 @@ test('a NAR goes on in the next bundle; where its beginning is not known, its ch
   const names = bundleOf(begin(other), ...parts.map(named), pathRecord(other));
   assert.equal((await main.send(names)).status, 200);
   assert.ok(other.nar.equals((await servedNar(other)) as Buffer));
+});
+
+test('chunks that share a frame are held each by itself, and a frame of which a part is stored already is taken', async () => {
+  const one = await testPath('sharing', contents('sharing'));
+  const chunks = await chunksOf(one.nar);
+  assert.ok(chunks.length >= 6);
+  assert.equal(
+    (await main.send(bundleOf(begin(one), ...(await framed(chunks)), pathRecord(one)))).status,
+    200,
+  );
+  assert.equal(await main.missingChunks(chunks), 'h'.repeat(chunks.length));
+  assert.ok(one.nar.equals((await servedNar(one)) as Buffer));
+  // Another NAR counts on two of them, out of the middle of a frame, and brings the others once more.
+  const two = { ...(await testPath('sharing-too', Buffer.from(''))), nar: one.nar };
+  const other = await senderFor('secret', 'write:secret', 'read:main');
+  const again = [
+    ...(await framed(chunks.slice(0, 1))),
+    ...chunks.slice(1, 3).map(named),
+    ...(await framed(chunks.slice(3))),
+  ];
+  assert.equal((await other.send(bundleOf(begin(two), ...again, pathRecord(two)))).status, 200);
+  assert.ok(one.nar.equals((await servedNar(two, 'secret')) as Buffer));
+});
+
+const version = (changed: string): Buffer =>
+  Buffer.concat([noise(500_000, 'begin'), noise(200_000, changed), noise(700_000, 'end')]);
+
+test('a NAR of which one chunk is new is served with parts of frames, and its narinfo states that length', async () => {
+  const [old, update] = [
+    await testPath('parts-old', version('old')),
+    await testPath('parts-new', version('new')),
+  ];
+  const parts = await chunksOf(old.nar);
+  assert.equal(
+    (await main.send(bundleOf(begin(old), ...(await framed(parts)), pathRecord(old)))).status,
+    200,
+  );
+  const chunks = await chunksOf(update.nar);
+  const missing = await main.missingChunks(chunks);
+  assert.match(missing, /h+m+h+/);
+  const changed = chunks.map((chunk, n) => (missing[n] === 'm' ? sent(chunk) : named(chunk)));
+  assert.equal((await main.send(bundleOf(begin(update), ...changed, pathRecord(update)))).status, 200);
+  assert.ok(update.nar.equals((await servedNar(update)) as Buffer));
+  const text = String(await read('main', `${update.hash}.narinfo`));
+  const stream = (await read('main', /^URL: (.*)$/m.exec(text)?.[1] ?? '')) as Buffer;
+  assert.equal(stream.length, Number(/^FileSize: (.*)$/m.exec(text)?.[1]));
+  const unpacked = execFileSync('zstd', ['-dcq'], { input: stream, maxBuffer: 8_000_000 });
+  assert.ok(unpacked.equals(update.nar));
 });
 
 test('garbage collection spares what waits for the rest of its NAR, and takes it when its time is over', async () => {

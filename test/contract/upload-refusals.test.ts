@@ -9,8 +9,10 @@ import {
   formatRecord,
   MOST_PATHS_A_BUNDLE,
   type BundleRecord,
+  type ChunkRecord,
 } from '../../src/content/bundle-format.ts';
 import { patchedChunkHash, plainChunkHash } from '../../src/content/chunk-identity.ts';
+import { MAX_CHUNK } from '../../src/content/chunker.ts';
 import { encodeFrame } from '../../src/content/frame-codec.ts';
 import { MOST_PLACES } from '../../src/content/patched-frame.ts';
 import { formatVarint } from '../../src/content/recipe.ts';
@@ -26,6 +28,7 @@ import {
   pathRecord,
   resume,
   sent,
+  together,
   wholeBundle,
   type SentChunk,
   type UploadAnswer,
@@ -87,7 +90,8 @@ test('what is no bundle is refused', async () => {
   const chunkOf = (...numbers: number[]): Buffer => record(3, Buffer.concat([hash, Buffer.from(numbers)]));
   const cases: readonly (readonly [Buffer, RegExp])[] = [
     [Buffer.alloc(0), /begin as one/],
-    [Buffer.from('SWU2'), /begin as one/],
+    [Buffer.from('SWU3'), /begin as one/],
+    [Buffer.from('SWU1'), /older Slipway/],
     [whole.subarray(0, -1), /ends too early/],
     [whole.subarray(0, 6), /ends too early/],
     [record(9, Buffer.alloc(3)), /unknown type/],
@@ -102,10 +106,21 @@ test('what is no bundle is refused', async () => {
     [chunkOf(100, 1, 0, 5), /place that none may have/],
     [chunkOf(100, 1, 95, 12), /place that none may have/],
     [chunkOf(100, 1, 0, 20, 1, 2), /too short/],
+    [chunkOf(100, 0, 7), /wrong length/],
+    [record(5, Buffer.from([0, 1])), /number of chunks that none may have/],
+    [record(5, Buffer.from([33, 1])), /number of chunks that none may have/],
+    [record(5, Buffer.from([2, 1])), /lacks one of its chunks/],
+    [bundleOf(begin(good), overfull()), /more bytes than one may have/],
     [bundleOf(sent(firstChunk())), /belongs to no NAR/],
   ];
   for (const [bundle, message] of cases) await refused(bundle, 400, 'invalid', message);
 });
+
+/** A frame that is said to hold three of the largest chunks. */
+function overfull(): BundleRecord {
+  const chunk = { kind: 'chunk', hash: Buffer.alloc(32), rawLength: MAX_CHUNK, patches: [] } as const;
+  return { kind: 'frame', chunks: [chunk, chunk, chunk], frame: Buffer.alloc(20) };
+}
 
 const zstd = (raw: Buffer, params: Record<number, number>): Buffer => zstdCompressSync(raw, { params });
 
@@ -129,6 +144,26 @@ test('a frame is refused unless it is exactly one plain zstd frame of its chunk'
   ];
   for (const [bad, message] of cases)
     await refused(bundleOf(begin(good), withFrame(bad)), 400, 'invalid', message);
+});
+
+test('a frame of several chunks is refused as a whole when one of them is not what it is said to be', async () => {
+  const record = await together(chunks.slice(0, 4));
+  assert.ok(record.kind === 'frame');
+  const [a, b, c, d] = record.chunks as [ChunkRecord, ChunkRecord, ChunkRecord, ChunkRecord];
+  const forged = { ...b, hash: plainChunkHash(Buffer.from('the name of something else')) };
+  const moved = [
+    { ...a, rawLength: a.rawLength + 1 },
+    { ...b, rawLength: b.rawLength - 1 },
+  ];
+  const cases: readonly (readonly [readonly ChunkRecord[], RegExp])[] = [
+    [[a, forged, c, d], /another hash/],
+    [[b, a, c, d], /another hash/],
+    [[...moved, c, d], /another hash/],
+    [[a, b, c], /not one plain zstd frame of that length/],
+    [[a, b, c, d, d], /not one plain zstd frame of that length/],
+  ];
+  for (const [named, message] of cases)
+    await refused(bundleOf(begin(good), { ...record, chunks: named }), 400, 'invalid', message);
 });
 
 /** A frame that does not state its size: 2,000 blocks that repeat a byte 131,072 times. */

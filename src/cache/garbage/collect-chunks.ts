@@ -14,7 +14,7 @@ const CHUNKS_A_QUERY = 500;
 export interface ChunkCollection {
   readonly marked: number;
   readonly removed: number;
-  /** Bytes of the removed frames: dead weight in packs until these are rewritten. */
+  /** Their share of the frames that they are in: dead weight in packs until these are rewritten. */
   readonly removedBytes: number;
 }
 
@@ -39,13 +39,13 @@ export async function collectChunks(
     // By pack, because the rows of one lie together on the disk: by hash each would cost a seek.
     const rows = await database.read
       .selectFrom('chunk')
-      .select(['hash', 'orphaned_at', 'frame_length'])
+      .select(['hash', 'orphaned_at', 'frame_length', 'frame_raw_length', 'raw_length'])
       .where('pack_id', '=', pack)
       .execute();
     const page = sortPage(rows, used, options);
     total.marked += page.mark.length;
     total.removed += page.remove.length;
-    for (const row of page.remove) total.removedBytes += row.frame_length;
+    for (const row of page.remove) total.removedBytes += shareOfFrame(row);
     if (options.dryRun !== true) await applyPage(database, page, options);
     await pause();
   }
@@ -115,6 +115,13 @@ interface ChunkRow {
   readonly hash: Uint8Array;
   readonly orphaned_at: number | null;
   readonly frame_length: number;
+  readonly frame_raw_length: number;
+  readonly raw_length: number;
+}
+
+/** What a chunk takes of its frame, were all bytes of it compressed alike. */
+function shareOfFrame(row: Omit<ChunkRow, 'hash' | 'orphaned_at'>): number {
+  return Math.round((row.frame_length * row.raw_length) / Math.max(1, row.frame_raw_length));
 }
 
 interface ChunkPage {

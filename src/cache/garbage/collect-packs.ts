@@ -1,5 +1,6 @@
 // Gives disk back: rewrites packs of which little is used, puts small ones together, removes what nobody reads any more.
 import { setImmediate as pause } from 'node:timers/promises';
+import { sql } from 'kysely';
 import { isCode } from '../../util/errors.ts';
 import { isSparse, planPackGroups, SMALL_PACK_BYTES } from './plan-packs.ts';
 import { waitForLease } from './lease.ts';
@@ -140,7 +141,7 @@ interface PackUse {
   readonly damaged: number;
 }
 
-/** What chunks take of each pack; recipes are not counted. */
+/** What chunks take of each pack, by their shares of frames; recipes are not counted. */
 async function usedBytes(
   { database }: RewriteParts,
   packs: readonly PackRow[],
@@ -150,7 +151,7 @@ async function usedBytes(
     .selectFrom('chunk')
     .select((builder) => [
       'pack_id',
-      builder.fn.sum<number>('frame_length').as('bytes'),
+      sql<number>`sum(cast(frame_length as real) * raw_length / frame_raw_length)`.as('bytes'),
       builder.fn.count<number>('damaged_at').as('damaged'),
     ])
     .where(
@@ -175,7 +176,7 @@ async function rewriteGroup(
 ): Promise<number | undefined> {
   const before = group.reduce((sum, { pack }) => sum + pack.size, 0);
   try {
-    if (group.every(({ entries }) => entries.length === 0)) {
+    if (group.every(({ frames }) => frames.length === 0)) {
       const packs = group.map(({ pack }) => pack);
       await parts.database.write(async (transaction) => await retireEmpty(transaction, packs, options.now));
       return before;

@@ -205,7 +205,8 @@ async function packsOf({ database, blobs }: RewriteParts, hashes: readonly Uint8
   const found: PackRow[] = [];
   for (const pack of packs) {
     const index = await readPackIndex(blobs, pack.blob_key);
-    if (index?.some((entry) => wanted.has(keyOf(entry.hash))) === true) found.push(pack);
+    if (index?.some(({ parts: held }) => held.some(({ hash }) => wanted.has(keyOf(hash)))) === true)
+      found.push(pack);
   }
   return found;
 }
@@ -223,7 +224,7 @@ async function dropChunks(transaction: Transaction<Schema>, hashes: readonly Uin
 async function writeAnew(parts: RewriteParts, packs: readonly PackRow[]): Promise<string[]> {
   const written: string[] = [];
   for (const pack of packs) {
-    const live: LivePack = (await readLivePack(parts, pack)) ?? { pack, entries: [], liveBytes: 0 };
+    const live: LivePack = (await readLivePack(parts, pack)) ?? { pack, frames: [], liveBytes: 0 };
     written.push(...(await rewritePacks(parts, [live], { now: Date.now() })).map(({ blobKey }) => blobKey));
   }
   await removeRetired(parts, { before: Date.now(), now: Date.now() });

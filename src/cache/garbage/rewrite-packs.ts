@@ -1,5 +1,6 @@
-// Copies what is still needed out of some packs into new ones, and retires the old. Readers go on: an old pack stays
-// until nobody can be reading it, and a reader that comes too late finds the frames where they are now.
+// Copies what is still needed out of some packs into new ones, and retires the old: frames as they are, but those of which
+// only some chunks are needed are made anew from these. Readers go on: an old pack stays until nobody can be reading it,
+// and a reader that comes too late finds the frames where they are now.
 import { setImmediate as pause } from 'node:timers/promises';
 import { crc32 } from 'node:zlib';
 import type { Transaction } from 'kysely';
@@ -7,11 +8,13 @@ import type { BlobStore } from '../../storage/blob-store.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { SlipwayError } from '../../util/errors.ts';
-import { FRAME_KIND, type PackEntry } from '../../content/pack-format.ts';
+import { cutFrame } from '../../content/cut-frame.ts';
+import { FRAME_KIND, rawLengthOf, type FrameContents, type PackedFrame } from '../../content/pack-format.ts';
 import { readPackIndex } from '../recovery/pack-index.ts';
+import { chunksOf, placeOf, type PackedChunk } from '../ingest/commit-content.ts';
 import { PackWriter, type SealedPack } from '../ingest/pack-writer.ts';
+import { chunkKey, hashBatches } from '../stored-chunks.ts';
 
-const HASHES_A_QUERY = 500;
 /** Frames that lie close together are read in one go: on S3 a read is a request. */
 const RUN_BYTES = 4 * 1024 * 1024;
 const GAP_BYTES = 128 * 1024;
@@ -27,8 +30,14 @@ export interface PackRow {
 /** What must be copied out of a pack. */
 export interface LivePack {
   readonly pack: PackRow;
-  readonly entries: readonly PackEntry[];
+  readonly frames: readonly LiveFrame[];
   readonly liveBytes: number;
+}
+
+interface LiveFrame {
+  readonly frame: PackedFrame;
+  /** Its chunks that are needed; absent: all of it is. */
+  readonly keep?: readonly PackedChunk[];
 }
 
 export interface RewriteParts {
@@ -40,13 +49,26 @@ export interface RewriteParts {
 export async function readLivePack(parts: RewriteParts, pack: PackRow): Promise<LivePack | undefined> {
   const index = await readPackIndex(parts.blobs, pack.blob_key);
   if (index === undefined) return undefined;
-  const chunks = await chunkOffsets(parts.database, pack.id);
+  const places = await chunkPlaces(parts.database, pack.id);
   const contents = await knownContents(parts.database, index);
-  const entries = index.filter((entry) => {
-    if (entry.kind === FRAME_KIND.chunk) return chunks.get(keyOf(entry.hash)) === entry.offset;
-    return entry.kind !== FRAME_KIND.recipe || contents.has(keyOf(entry.hash));
+  const frames = index.flatMap((frame): LiveFrame[] => {
+    if (frame.kind === FRAME_KIND.recipe)
+      return frame.parts.some(({ hash }) => contents.has(chunkKey(hash))) ? [{ frame }] : [];
+    if (frame.kind !== FRAME_KIND.chunk) return [{ frame }];
+    const keep = chunksOf(frame).filter(
+      (chunk) => places.get(chunkKey(chunk.hash)) === placeKey(frame.offset, chunk.offset),
+    );
+    if (keep.length === frame.parts.length) return [{ frame }];
+    return keep.length === 0 ? [] : [{ frame, keep }];
   });
-  return { pack, entries, liveBytes: entries.reduce((sum, entry) => sum + entry.frameLength, 0) };
+  return { pack, frames, liveBytes: frames.reduce((sum, frame) => sum + liveBytesOf(frame), 0) };
+}
+
+/** What is needed of a frame, were all bytes of it compressed alike. */
+function liveBytesOf({ frame, keep }: LiveFrame): number {
+  if (keep === undefined) return frame.length;
+  const kept = keep.reduce((sum, { rawLength }) => sum + rawLength, 0);
+  return Math.round((frame.length * kept) / rawLengthOf(frame));
 }
 
 export interface RewriteOptions {
@@ -66,10 +88,11 @@ export async function rewritePacks(
 ): Promise<readonly SealedPack[]> {
   await using writer = new PackWriter(parts.blobs);
   const copied = new Set<string>();
-  for (const { pack, entries } of old)
-    for (const run of planRuns(entries.filter((entry) => isFirst(copied, entry)))) {
+  for (const { pack, frames } of old)
+    for (const run of planRuns(frames.filter(({ frame }) => isFirst(copied, frame)))) {
       await progress?.();
-      for (const { entry, frame } of await readRun(parts.blobs, pack, run)) await writer.append(frame, entry);
+      for (const { live, bytes } of await readRun(parts.blobs, pack, run))
+        await copyFrame(writer, live, bytes);
     }
   const sealed = await writer.finish();
   const packs = old.map(({ pack }) => pack);
@@ -78,9 +101,18 @@ export async function rewritePacks(
   return sealed;
 }
 
-/** A recipe may stand in several packs. */
-function isFirst(copied: Set<string>, { kind, hash }: PackEntry): boolean {
-  const key = `${kind}/${keyOf(hash)}`;
+async function copyFrame(writer: PackWriter, { frame, keep }: LiveFrame, bytes: Buffer): Promise<void> {
+  if (keep === undefined) return await writer.append(bytes, frame);
+  for (const cut of await cutFrame(bytes, rawLengthOf(frame), keep)) {
+    const contents: FrameContents = { kind: FRAME_KIND.chunk, parts: cut.chunks };
+    await writer.append(cut.frame, contents);
+  }
+}
+
+/** A recipe may stand in several packs; a chunk that is needed is in one place alone. */
+function isFirst(copied: Set<string>, { kind, parts }: PackedFrame): boolean {
+  if (kind !== FRAME_KIND.recipe) return true;
+  const key = parts.map(({ hash }) => chunkKey(hash)).join('');
   return copied.has(key) ? false : copied.add(key) !== undefined;
 }
 
@@ -107,17 +139,18 @@ export async function retireEmpty(
 }
 
 /** In the order of the pack. */
-function planRuns(entries: readonly PackEntry[]): PackEntry[][] {
-  const runs: PackEntry[][] = [];
+function planRuns(frames: readonly LiveFrame[]): LiveFrame[][] {
+  const runs: LiveFrame[][] = [];
   let [start, end] = [0, 0];
-  for (const entry of entries.toSorted((a, b) => a.offset - b.offset)) {
-    const close = entry.offset - end <= GAP_BYTES && entry.offset + entry.frameLength - start <= RUN_BYTES;
-    if (close && runs.length > 0) runs.at(-1)?.push(entry);
+  for (const live of frames.toSorted((a, b) => a.frame.offset - b.frame.offset)) {
+    const { offset, length } = live.frame;
+    const close = offset - end <= GAP_BYTES && offset + length - start <= RUN_BYTES;
+    if (close && runs.length > 0) runs.at(-1)?.push(live);
     else {
-      runs.push([entry]);
-      start = entry.offset;
+      runs.push([live]);
+      start = offset;
     }
-    end = entry.offset + entry.frameLength;
+    end = offset + length;
   }
   return runs;
 }
@@ -125,14 +158,15 @@ function planRuns(entries: readonly PackEntry[]): PackEntry[][] {
 async function readRun(
   blobs: BlobStore,
   pack: PackRow,
-  run: readonly PackEntry[],
-): Promise<{ readonly entry: PackEntry; readonly frame: Buffer }[]> {
-  const start = run[0]?.offset ?? 0;
-  const end = run.reduce((last, entry) => Math.max(last, entry.offset + entry.frameLength), start);
-  const bytes = await blobs.read(pack.blob_key, start, end - start);
-  return run.map((entry) => {
-    const frame = bytes?.subarray(entry.offset - start, entry.offset - start + entry.frameLength);
-    if (frame !== undefined && crc32(frame) === entry.frameCrc) return { entry, frame };
+  run: readonly LiveFrame[],
+): Promise<{ readonly live: LiveFrame; readonly bytes: Buffer }[]> {
+  const start = run[0]?.frame.offset ?? 0;
+  const end = run.reduce((last, { frame }) => Math.max(last, frame.offset + frame.length), start);
+  const all = await blobs.read(pack.blob_key, start, end - start);
+  return run.map((live) => {
+    const { offset, length, crc } = live.frame;
+    const bytes = all?.subarray(offset - start, offset - start + length);
+    if (bytes !== undefined && crc32(bytes) === crc) return { live, bytes };
     throw new SlipwayError(
       'unavailable',
       `A frame of the pack ${pack.blob_key} is damaged; it is left as it is.`,
@@ -150,20 +184,15 @@ async function moveChunks(
 ): Promise<void> {
   const id = await database.write(async (transaction) => await namePack(transaction, sealed, now));
   const ids = old.map((pack) => pack.id);
-  const chunks = sealed.entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
+  const chunks = sealed.frames.filter(({ kind }) => kind === FRAME_KIND.chunk).flatMap(chunksOf);
   for (let from = 0; from < chunks.length; from += MOVES_A_WRITE) {
     const batch = chunks.slice(from, from + MOVES_A_WRITE);
     await database.write(async (transaction) => {
-      for (const entry of batch)
+      for (const chunk of batch)
         await transaction
           .updateTable('chunk')
-          .set({
-            pack_id: id,
-            frame_offset: entry.offset,
-            frame_length: entry.frameLength,
-            frame_crc: entry.frameCrc,
-          })
-          .where('hash', '=', entry.hash)
+          .set(placeOf(id, chunk))
+          .where('hash', '=', chunk.hash)
           .where('pack_id', 'in', ids)
           .execute();
     });
@@ -190,30 +219,32 @@ async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now:
 }
 
 /** Where the database says that the pack's chunks are. Damaged ones are not worth copying. */
-async function chunkOffsets(database: Database, packId: number): Promise<Map<string, number>> {
+async function chunkPlaces(database: Database, packId: number): Promise<Map<string, string>> {
   const rows = await database.read
     .selectFrom('chunk')
-    .select(['hash', 'frame_offset'])
+    .select(['hash', 'frame_offset', 'chunk_offset'])
     .where('pack_id', '=', packId)
     .where('damaged_at', 'is', null)
     .execute();
-  return new Map(rows.map((row) => [keyOf(row.hash), row.frame_offset]));
+  return new Map(rows.map((row) => [chunkKey(row.hash), placeKey(row.frame_offset, row.chunk_offset)]));
 }
 
-async function knownContents(database: Database, index: readonly PackEntry[]): Promise<Set<string>> {
-  const recipes = index.filter(({ kind }) => kind === FRAME_KIND.recipe).map(({ hash }) => hash);
+function placeKey(frameOffset: number, chunkOffset: number): string {
+  return `${frameOffset}/${chunkOffset}`;
+}
+
+async function knownContents(database: Database, index: readonly PackedFrame[]): Promise<Set<string>> {
+  const recipes = index
+    .filter(({ kind }) => kind === FRAME_KIND.recipe)
+    .flatMap(({ parts }) => parts.map(({ hash }) => hash));
   const known = new Set<string>();
-  for (let from = 0; from < recipes.length; from += HASHES_A_QUERY) {
+  for (const batch of hashBatches(recipes)) {
     const rows = await database.read
       .selectFrom('content')
       .select('hash')
-      .where('hash', 'in', recipes.slice(from, from + HASHES_A_QUERY))
+      .where('hash', 'in', batch)
       .execute();
-    for (const { hash } of rows) known.add(keyOf(hash));
+    for (const { hash } of rows) known.add(chunkKey(hash));
   }
   return known;
-}
-
-function keyOf(hash: Uint8Array): string {
-  return Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength).toString('latin1');
 }

@@ -4,20 +4,21 @@ import type { BlobStore } from '../../storage/blob-store.ts';
 import type { Database } from '../../storage/database.ts';
 import { asSlipwayError, SlipwayError } from '../../util/errors.ts';
 import { mapBounded } from '../../util/concurrency.ts';
-import type { BeginRecord, ChunkRecord, ResumeRecord } from '../../content/bundle-format.ts';
+import type { BeginRecord, ChunkRecord, FrameRecord, ResumeRecord } from '../../content/bundle-format.ts';
 import { patchedChunkHash } from '../../content/chunk-identity.ts';
 import { decodeFrame } from '../../content/frame-codec.ts';
 import { FILLER } from '../../content/normaliser.ts';
-import { FRAME_KIND } from '../../content/pack-format.ts';
-import { verifyFrame } from '../../content/verify-frame.ts';
+import { FRAME_KIND, rawLengthOf, type FrameContents } from '../../content/pack-format.ts';
+import { verifyFrame, type NamedChunk } from '../../content/verify-frame.ts';
 import { ChunkMemory } from './chunk-memory.ts';
-import { absentChunk, chunkKey, findHeldFrames, findStoredChunks, type ChunkScope } from './held-chunks.ts';
+import { chunkKey } from '../stored-chunks.ts';
+import { absentChunk, findHeldChunks, findStoredChunks, type ChunkScope } from './held-chunks.ts';
 import { NarRestorer, type RestoredNar } from './nar-restorer.ts';
 import type { PackSink } from './pack-writer.ts';
-import { readFrames } from './read-frames.ts';
+import { readChunks } from './read-chunks.ts';
 import type { UploadSessions } from './upload-sessions.ts';
 
-const BATCH_CHUNKS = 32;
+const BATCH_CHUNKS = 64;
 const BATCH_BYTES = 4 * 1024 * 1024;
 const CODERS = 4; // libuv's default pool size
 
@@ -41,17 +42,24 @@ export interface ArrivingNar {
   failure?: SlipwayError;
 }
 
-interface ArrivingChunk {
-  readonly record: ChunkRecord;
+interface Arrival {
+  readonly record: ChunkRecord | FrameRecord;
   readonly nar: ArrivingNar;
+}
+
+/** Where in this bundle a chunk came. */
+interface SentChunk {
+  readonly record: FrameRecord;
+  readonly offset: number;
 }
 
 export class BundleIntake implements AsyncDisposable {
   readonly nars: ArrivingNar[] = [];
   readonly #parts: BundleIntakeParts;
-  /** Frames of this bundle: later chunks of it may count on them, although they are not durable yet. */
-  readonly #frames = new Map<string, ChunkRecord>();
-  #batch: ArrivingChunk[] = [];
+  /** Chunks of this bundle: later ones of the same name may count on them, although they are not durable yet. */
+  readonly #sent = new Map<string, SentChunk>();
+  #batch: Arrival[] = [];
+  #batchChunks = 0;
   #batchBytes = 0;
   #working: Promise<void> = Promise.resolve();
 
@@ -74,13 +82,14 @@ export class BundleIntake implements AsyncDisposable {
   }
 
   /** Waits while two batches are worked on. */
-  async add(record: ChunkRecord): Promise<void> {
+  async add(record: ChunkRecord | FrameRecord): Promise<void> {
     const nar = this.nars.at(-1);
     if (nar === undefined)
       throw new SlipwayError('invalid', 'The upload has a chunk that belongs to no NAR.');
     this.#batch.push({ record, nar });
-    this.#batchBytes += record.frame.length;
-    if (this.#batch.length >= BATCH_CHUNKS || this.#batchBytes >= BATCH_BYTES) await this.#flush();
+    this.#batchChunks += chunksOf(record).length;
+    this.#batchBytes += record.kind === 'frame' ? record.frame.length : 0;
+    if (this.#batchChunks >= BATCH_CHUNKS || this.#batchBytes >= BATCH_BYTES) await this.#flush();
   }
 
   /** Everything that was added is in packs afterwards, and every NAR that is whole is proven or has failed. */
@@ -97,6 +106,7 @@ export class BundleIntake implements AsyncDisposable {
   async #flush(): Promise<void> {
     const batch = this.#batch;
     this.#batch = [];
+    this.#batchChunks = 0;
     this.#batchBytes = 0;
     const before = this.#working;
     const memory = new ChunkMemory();
@@ -112,106 +122,124 @@ export class BundleIntake implements AsyncDisposable {
     this.#working.catch(() => undefined); // awaited by the next call
   }
 
-  /** The bytes of the chunks that were sent. */
-  async #prove(batch: readonly ArrivingChunk[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
-    const sent = new Map<string, ChunkRecord>();
-    for (const { record } of batch) {
-      const key = chunkKey(record.hash);
-      if (record.frame.length > 0 && !this.#frames.has(key)) sent.set(key, record);
-    }
-    const proven = new Map<string, Buffer>();
-    await mapBounded([...sent], CODERS, async ([key, record]) => {
-      const { hash, rawLength, patches } = record;
-      const places = patches.map(({ offset, literal }) => ({ offset, length: literal.length }));
-      proven.set(key, await verifyFrame(record.frame, { hash, rawLength, places }, memory.take(rawLength)));
+  /** The bytes of the chunks that came in frames. */
+  async #prove(batch: readonly Arrival[], memory: ChunkMemory): Promise<Map<ChunkRecord, Buffer>> {
+    const proven = new Map<ChunkRecord, Buffer>();
+    await mapBounded(framesOf(batch), CODERS, async (record) => {
+      const target = memory.take(rawLengthOf(contentsOf(record)));
+      const bytes = await verifyFrame(record.frame, record.chunks.map(namedChunk), target);
+      for (const [n, chunk] of record.chunks.entries()) proven.set(chunk, bytes[n] as Buffer);
     });
     return proven;
   }
 
   async #take(
-    batch: readonly ArrivingChunk[],
-    proven: Map<string, Buffer>,
+    batch: readonly Arrival[],
+    proven: ReadonlyMap<ChunkRecord, Buffer>,
     memory: ChunkMemory,
   ): Promise<void> {
-    await this.#store(batch, proven);
-    const bytes = await this.#readCountedOn(batch, proven, memory);
-    for (const chunk of batch) {
-      if (chunk.nar.restorer === undefined) continue;
-      const raw = bytes.get(chunkKey(chunk.record.hash));
-      if (raw?.length !== chunk.record.rawLength) throw absentChunk();
-      this.#restore(chunk, raw);
+    await this.#store(batch);
+    const held = await this.#readCountedOn(batch, memory);
+    for (const { record, nar } of batch)
+      for (const chunk of chunksOf(record)) {
+        if (nar.restorer === undefined) continue;
+        const own = proven.get(chunk);
+        const bytes = own ?? held.get(chunkKey(chunk.hash));
+        if (bytes?.length !== chunk.rawLength) throw absentChunk();
+        restore(nar, chunk, { bytes, isOwn: own !== undefined });
+      }
+  }
+
+  /** Appends the frames of which a chunk is stored nowhere yet; what else is in them is dead weight until repacking. */
+  async #store(batch: readonly Arrival[]): Promise<void> {
+    for (const { record, nar } of batch)
+      if (record.kind === 'frame') for (const { hash } of record.chunks) nar.sent.set(chunkKey(hash), hash);
+    const frames = framesOf(batch);
+    const hashes = frames.flatMap(({ chunks }) => chunks.map(({ hash }) => hash));
+    const stored = await findStoredChunks(this.#parts.database, hashes);
+    for (const record of frames) {
+      const isNew = record.chunks.some(({ hash }) => {
+        const key = chunkKey(hash);
+        return !stored.has(key) && !this.#sent.has(key);
+      });
+      this.#note(record);
+      if (isNew) await this.#parts.packs.append(record.frame, contentsOf(record));
     }
   }
 
-  /** Appends what is stored nowhere yet. */
-  async #store(batch: readonly ArrivingChunk[], proven: ReadonlyMap<string, Buffer>): Promise<void> {
-    const fresh = new Map<string, ChunkRecord>();
-    for (const { record, nar } of batch) {
-      const key = chunkKey(record.hash);
-      if (record.frame.length > 0) nar.sent.set(key, record.hash);
-      if (proven.has(key) && record.frame.length > 0 && !this.#frames.has(key)) fresh.set(key, record);
-    }
-    const records = [...fresh.values()];
-    const stored = await findStoredChunks(
-      this.#parts.database,
-      records.map(({ hash }) => hash),
-    );
-    for (const [key, record] of fresh) {
-      this.#frames.set(key, record);
-      if (stored.has(key)) continue;
-      const { hash, rawLength } = record;
-      await this.#parts.packs.append(record.frame, { kind: FRAME_KIND.chunk, hash, rawLength });
+  #note(record: FrameRecord): void {
+    let offset = 0;
+    for (const { hash, rawLength } of record.chunks) {
+      this.#sent.set(chunkKey(hash), { record, offset });
+      offset += rawLength;
     }
   }
 
-  /** The bytes of all chunks of the batch: of those that were sent in this bundle, and of those that are held. */
-  async #readCountedOn(
-    batch: readonly ArrivingChunk[],
-    proven: Map<string, Buffer>,
-    memory: ChunkMemory,
-  ): Promise<Map<string, Buffer>> {
+  /** The bytes of the chunks that came by name only, as they are stored: of earlier ones of this bundle, and of those held. */
+  async #readCountedOn(batch: readonly Arrival[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
     const earlier = new Map<string, ChunkRecord>();
     const held = new Map<string, Buffer>();
     for (const { record, nar } of batch) {
+      if (record.kind === 'frame' || nar.restorer === undefined) continue;
       const key = chunkKey(record.hash);
-      if (proven.has(key) || nar.restorer === undefined) continue;
-      const sent = this.#frames.get(key);
-      if (sent === undefined) held.set(key, record.hash);
-      else earlier.set(key, sent);
+      if (this.#sent.has(key)) earlier.set(key, record);
+      else held.set(key, record.hash);
     }
-    const stored = await this.#readHeld([...held.values()], memory);
-    await mapBounded([...earlier], CODERS, async ([key, { frame, rawLength }]) => {
-      proven.set(key, await decodeFrame(frame, rawLength, memory.take(rawLength)));
+    const found = await this.#readHeld([...held.values()], memory);
+    await mapBounded([...earlier], CODERS, async ([key, { rawLength }]) => {
+      const { record, offset } = this.#sent.get(key) as SentChunk;
+      const length = rawLengthOf(contentsOf(record));
+      const raw = await decodeFrame(record.frame, length, memory.take(length));
+      found.set(key, raw.subarray(offset, offset + rawLength));
     });
-    for (const [key, bytes] of stored) proven.set(key, bytes);
-    return proven;
+    return found;
   }
 
   async #readHeld(hashes: readonly Buffer[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
     if (hashes.length === 0) return new Map();
-    const held = await findHeldFrames(this.#parts.database, this.#parts.scope, hashes);
-    const frames = await readFrames(this.#parts, [...held.values()]);
-    const decoded = new Map<string, Buffer>();
-    await mapBounded([...frames], CODERS, async ([key, frame]) => {
-      const rawLength = held.get(key)?.rawLength ?? 0;
-      decoded.set(key, await decodeFrame(frame, rawLength, memory.take(rawLength)));
-    });
-    return decoded;
+    const { database, scope } = this.#parts;
+    return await readChunks(this.#parts, await findHeldChunks(database, scope, hashes), memory);
   }
+}
 
-  /** What is wrong with one NAR is told with its path; the others of the bundle are not to blame. */
-  #restore({ record, nar }: ArrivingChunk, raw: Buffer): void {
-    const { restorer } = nar;
-    if (nar.failure !== undefined || restorer === undefined) return;
-    const key = chunkKey(record.hash);
-    try {
-      if (record.patches.length > 0 && this.#frames.get(key) !== record) checkPlaces(record, raw);
-      for (const { offset, literal } of record.patches) literal.copy(raw, offset);
-      restorer.write(record, raw);
-      if (restorer.isComplete) nar.restored = restorer.finish();
-    } catch (error) {
-      nar.failure = asSlipwayError(error);
-    }
+function chunksOf(record: ChunkRecord | FrameRecord): readonly ChunkRecord[] {
+  return record.kind === 'frame' ? record.chunks : [record];
+}
+
+function contentsOf({ chunks }: FrameRecord): FrameContents {
+  return { kind: FRAME_KIND.chunk, parts: chunks };
+}
+
+function framesOf(batch: readonly Arrival[]): FrameRecord[] {
+  return batch.flatMap(({ record }) => (record.kind === 'frame' ? [record] : []));
+}
+
+function namedChunk({ hash, rawLength, patches }: ChunkRecord): NamedChunk {
+  return {
+    hash,
+    rawLength,
+    places: patches.map(({ offset, literal }) => ({ offset, length: literal.length })),
+  };
+}
+
+/** What is wrong with one NAR is told with its path; the others of the bundle are not to blame. */
+function restore(
+  nar: ArrivingNar,
+  chunk: ChunkRecord,
+  { bytes, isOwn }: { readonly bytes: Buffer; readonly isOwn: boolean },
+): void {
+  const { restorer } = nar;
+  if (nar.failure !== undefined || restorer === undefined) return;
+  try {
+    const { patches } = chunk;
+    // What is held stays as it is stored: another chunk of the batch may count on it, too.
+    const raw = isOwn || patches.length === 0 ? bytes : Buffer.from(bytes);
+    if (!isOwn && patches.length > 0) checkPlaces(chunk, raw);
+    for (const { offset, literal } of patches) literal.copy(raw, offset);
+    restorer.write(chunk, raw);
+    if (restorer.isComplete) nar.restored = restorer.finish();
+  } catch (error) {
+    nar.failure = asSlipwayError(error);
   }
 }
 

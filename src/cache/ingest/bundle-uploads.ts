@@ -181,6 +181,7 @@ async function readBundle(upload: BundleUpload, intake: BundleIntake): Promise<A
         intake.resume(record);
         break;
       case 'chunk':
+      case 'frame':
         await intake.add(record);
         break;
       case 'path':
@@ -202,11 +203,8 @@ async function sealed(sink: PackSink, nars: readonly ArrivingNar[]): Promise<rea
   for (const { restored } of nars) {
     if (restored === undefined) continue;
     const { hash, recipe } = restored;
-    await sink.append(await encodeFrame(recipe), {
-      kind: FRAME_KIND.recipe,
-      hash,
-      rawLength: recipe.length,
-    });
+    const parts = [{ hash, rawLength: recipe.length }];
+    await sink.append(await encodeFrame(recipe), { kind: FRAME_KIND.recipe, parts });
   }
   return await sink.finish();
 }

@@ -1,6 +1,6 @@
-// Memory that the chunks of one batch are decoded into, used again for later batches: buffers of their own would make as
+// Memory that the frames of one batch are decoded into, used again for later batches: buffers of their own would make as
 // much garbage as is uploaded.
-import { MAX_CHUNK } from '../../content/chunker.ts';
+import { FRAME_BYTES } from '../../content/frame-codec.ts';
 
 const SLAB_BYTES = 4 * 1024 * 1024;
 /** Kept between uploads. */
@@ -12,9 +12,9 @@ export class ChunkMemory {
   readonly #slabs: Buffer[] = [];
   #free: Buffer = Buffer.alloc(0);
 
-  /** `length` bytes, at most those of a chunk, that are the caller's until `release()`. */
+  /** `length` bytes, at most those of a frame, that are the caller's until `release()`. */
   take(length: number): Buffer {
-    if (length > MAX_CHUNK) throw new RangeError(`a chunk of ${length} bytes`);
+    if (length > FRAME_BYTES) throw new RangeError(`a frame of ${length} bytes`);
     if (length > this.#free.length) {
       const slab = spare.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
       this.#slabs.push(slab);

@@ -1,16 +1,18 @@
 // Makes a staged content known: packs, chunks and recipe, inside the caller's transaction.
 import type { Transaction } from 'kysely';
+import type { ChunkTable } from '../../storage/cache-tables.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { SlipwayError } from '../../util/errors.ts';
 import { claimChunks } from './claim-chunks.ts';
+import { chunkKey } from '../stored-chunks.ts';
 import { isWhole } from '../recovery/content-health.ts';
 import type { StagedContent } from './content-writer.ts';
-import { FRAME_KIND, type PackEntry } from '../../content/pack-format.ts';
+import { FRAME_KIND, rawLengthOf, type PackedFrame } from '../../content/pack-format.ts';
 import type { SealedPack } from './pack-writer.ts';
 import { parseRecipe } from '../../content/recipe.ts';
 import { revivePack } from '../garbage/retired-packs.ts';
 
-const ROWS_AN_INSERT = 500; // 7 columns each; SQLite takes 32,766 parameters a statement
+const ROWS_AN_INSERT = 500; // 9 columns each; SQLite takes 32,766 parameters a statement
 
 /** A content of which every chunk is held, or is in packs that are committed. */
 type WholeContent = Pick<StagedContent, 'hash' | 'size' | 'recipe'> & {
@@ -95,7 +97,7 @@ export async function commitPack(
   now: number,
 ): Promise<number> {
   const id = await namePack(transaction, pack, now);
-  const chunks = uniqueChunks(pack.entries);
+  const chunks = uniqueChunks(pack.frames);
   let healed = 0;
   for (let from = 0; from < chunks.length; from += ROWS_AN_INSERT)
     healed += await commitChunks(transaction, id, chunks.slice(from, from + ROWS_AN_INSERT));
@@ -103,9 +105,27 @@ export async function commitPack(
 }
 
 /** Uploads that share a pack may both have stored a chunk in it; PostgreSQL takes a key once in a statement. */
-function uniqueChunks(entries: readonly PackEntry[]): PackEntry[] {
-  const chunks = entries.filter((entry) => entry.kind === FRAME_KIND.chunk);
-  return [...new Map(chunks.map((chunk) => [Buffer.from(chunk.hash).toString('latin1'), chunk])).values()];
+function uniqueChunks(frames: readonly PackedFrame[]): PackedChunk[] {
+  const chunks = frames.filter(({ kind }) => kind === FRAME_KIND.chunk).flatMap(chunksOf);
+  return [...new Map(chunks.map((chunk) => [chunkKey(chunk.hash), chunk])).values()];
+}
+
+/** A chunk, and the frame of a pack that it is in. */
+export interface PackedChunk {
+  readonly hash: Uint8Array;
+  readonly rawLength: number;
+  /** From the start of what the frame decodes to. */
+  readonly offset: number;
+  readonly frame: PackedFrame;
+}
+
+export function chunksOf(frame: PackedFrame): PackedChunk[] {
+  let end = 0;
+  return frame.parts.map(({ hash, rawLength }) => {
+    const offset = end;
+    end += rawLength;
+    return { hash, rawLength, offset, frame };
+  });
 }
 
 /** Uploads that share a pack name it one after another. */
@@ -130,7 +150,7 @@ async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now:
 async function commitChunks(
   transaction: Transaction<Schema>,
   packId: number,
-  chunks: readonly PackEntry[],
+  chunks: readonly PackedChunk[],
 ): Promise<number> {
   const damaged = await transaction
     .selectFrom('chunk')
@@ -155,6 +175,8 @@ async function commitChunks(
           frame_offset: excluded.ref('excluded.frame_offset'),
           frame_length: excluded.ref('excluded.frame_length'),
           frame_crc: excluded.ref('excluded.frame_crc'),
+          frame_raw_length: excluded.ref('excluded.frame_raw_length'),
+          chunk_offset: excluded.ref('excluded.chunk_offset'),
           damaged_at: null,
           orphaned_at: null,
         }))
@@ -166,15 +188,24 @@ async function commitChunks(
   return damaged.count;
 }
 
-function chunkRow(packId: number, chunk: PackEntry) {
+function chunkRow(packId: number, chunk: PackedChunk) {
+  return { hash: chunk.hash, raw_length: chunk.rawLength, damaged_at: null, ...placeOf(packId, chunk) };
+}
+
+/** The columns that say where a chunk is. */
+export type ChunkPlace = Pick<
+  ChunkTable,
+  'pack_id' | 'frame_offset' | 'frame_length' | 'frame_crc' | 'frame_raw_length' | 'chunk_offset'
+>;
+
+export function placeOf(packId: number, { offset, frame }: PackedChunk): ChunkPlace {
   return {
-    hash: chunk.hash,
     pack_id: packId,
-    frame_offset: chunk.offset,
-    frame_length: chunk.frameLength,
-    frame_crc: chunk.frameCrc,
-    raw_length: chunk.rawLength,
-    damaged_at: null,
+    frame_offset: frame.offset,
+    frame_length: frame.length,
+    frame_crc: frame.crc,
+    frame_raw_length: rawLengthOf(frame),
+    chunk_offset: offset,
   };
 }
 

@@ -5,17 +5,18 @@ import { createHash } from 'node:crypto';
 import type { Database } from '../../storage/database.ts';
 import type { BlobStore } from '../../storage/blob-store.ts';
 import { mapBounded } from '../../util/concurrency.ts';
-import { ChunkPatcher, encodeChunk, plain, type PatchedChunk } from '../../content/chunk-patcher.ts';
+import { encodeGroup, FrameGroups, type ChunkFrame } from '../../content/chunk-frames.ts';
+import { ChunkPatcher, plain, type PatchedChunk } from '../../content/chunk-patcher.ts';
 import { Chunker } from '../../content/chunker.ts';
-import { encodeFrame } from '../../content/frame-codec.ts';
+import { encodeFrame, FRAME_BYTES } from '../../content/frame-codec.ts';
 import { Normaliser, type NormalisedBytes } from '../../content/normaliser.ts';
 import { FRAME_KIND } from '../../content/pack-format.ts';
 import { PackWriter, type PackSink, type SealedPack } from './pack-writer.ts';
 import { formatRecipe, type RecipeChunk } from '../../content/recipe.ts';
 
 // A batch is asked for in one query and compressed in parallel while the next one fills: at most two batches are in
-// memory, about 2 x 16 x 128 KiB, at worst 16 MiB.
-const BATCH_CHUNKS = 16;
+// memory. The last frame of each is cut short, so it is several frames long.
+const BATCH_BYTES = 8 * FRAME_BYTES;
 const COMPRESSORS = 4; // libuv's default pool size
 
 export interface StagedContent {
@@ -42,6 +43,7 @@ export class ContentWriter implements AsyncDisposable {
   readonly #stored = new Set<string>();
   readonly #unpatchable = new Set<string>();
   #batch: StagedChunk[] = [];
+  #batchBytes = 0;
   #storing: Promise<void> = Promise.resolve();
   #size = 0;
 
@@ -56,7 +58,7 @@ export class ContentWriter implements AsyncDisposable {
     this.#hash.update(bytes);
     this.#size += bytes.length;
     this.#push(this.#normaliser.push(bytes));
-    if (this.#batch.length >= BATCH_CHUNKS) await this.#store();
+    if (this.#batchBytes >= BATCH_BYTES) await this.#store();
   }
 
   async finish(): Promise<StagedContent> {
@@ -67,7 +69,8 @@ export class ContentWriter implements AsyncDisposable {
     const hash = this.#hash.digest();
     const recipe = formatRecipe({ hash, size: this.#size, chunks: this.#recipe });
     const frame = await encodeFrame(recipe);
-    await this.#packs.append(frame, { kind: FRAME_KIND.recipe, hash, rawLength: recipe.length });
+    const parts = [{ hash, rawLength: recipe.length }];
+    await this.#packs.append(frame, { kind: FRAME_KIND.recipe, parts });
     const packs = await this.#packs.finish();
     return { hash, size: this.#size, recipe, packs };
   }
@@ -85,6 +88,7 @@ export class ContentWriter implements AsyncDisposable {
   readonly #add = (bytes: Buffer): void => {
     const chunk = { ...this.#patcher.patch(bytes), index: this.#recipe.length };
     this.#batch.push(chunk);
+    this.#batchBytes += bytes.length;
     this.#list(chunk);
   };
 
@@ -96,6 +100,7 @@ export class ContentWriter implements AsyncDisposable {
   async #store(): Promise<void> {
     const batch = this.#batch;
     this.#batch = [];
+    this.#batchBytes = 0;
     await this.#storing;
     this.#storing = this.#storeBatch(batch);
     this.#storing.catch(() => undefined); // awaited by the next call
@@ -103,12 +108,10 @@ export class ContentWriter implements AsyncDisposable {
 
   async #storeBatch(batch: readonly StagedChunk[]): Promise<void> {
     const missing = await this.#findMissing(batch);
-    const frames = await mapBounded(missing, COMPRESSORS, encodeChunk);
-    for (const [index, frame] of frames.entries()) {
-      const chunk = missing[index] as StagedChunk;
-      if (frame === undefined) this.#unpatchable.add(keyOf(chunk));
-      else await this.#append(chunk, frame);
-    }
+    const frames = (await mapBounded(groupMissing(batch, missing), COMPRESSORS, encodeGroup)).flat();
+    const framed = new Set(frames.flatMap(({ chunks }) => chunks));
+    for (const chunk of missing) if (!framed.has(chunk)) this.#unpatchable.add(keyOf(chunk));
+    for (const frame of frames) await this.#append(frame);
     // zstd does not always make the blocks that places need: such chunks are stored as they came.
     for (const chunk of batch) if (this.#unpatchable.has(keyOf(chunk))) await this.#storePlain(chunk);
   }
@@ -117,11 +120,12 @@ export class ContentWriter implements AsyncDisposable {
     const restored = { ...plain(chunk), index: chunk.index };
     this.#list(restored);
     for (const missing of await this.#findMissing([restored]))
-      await this.#append(missing, await encodeFrame(missing.bytes));
+      await this.#append({ chunks: [missing], frame: await encodeFrame(missing.bytes) });
   }
 
-  async #append({ hash, bytes }: StagedChunk, frame: Buffer): Promise<void> {
-    await this.#packs.append(frame, { kind: FRAME_KIND.chunk, hash, rawLength: bytes.length });
+  async #append({ chunks, frame }: ChunkFrame): Promise<void> {
+    const parts = chunks.map(({ hash, bytes }) => ({ hash, rawLength: bytes.length }));
+    await this.#packs.append(frame, { kind: FRAME_KIND.chunk, parts });
   }
 
   /** Chunks of the batch that are neither held intact, and to stay, nor already in this upload. */
@@ -145,6 +149,16 @@ export class ContentWriter implements AsyncDisposable {
     const held = new Set(rows.map((row) => Buffer.from(row.hash).toString('latin1')));
     return fresh.filter((chunk) => !held.has(keyOf(chunk)));
   }
+}
+
+/** Neighbours that are to be stored share frames. */
+function groupMissing(batch: readonly StagedChunk[], missing: readonly StagedChunk[]): PatchedChunk[][] {
+  const wanted = new Set(missing);
+  const groups = new FrameGroups();
+  for (const chunk of batch)
+    if (wanted.has(chunk)) groups.add(chunk);
+    else groups.part();
+  return groups.groups;
 }
 
 function keyOf({ hash }: PatchedChunk): string {

@@ -4,8 +4,14 @@ import type { Kysely, SelectQueryBuilder, Transaction } from 'kysely';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { SlipwayError } from '../../util/errors.ts';
+import {
+  chunkKey,
+  hashBatches,
+  STORED_CHUNK_COLUMNS,
+  storedChunkOf,
+  type StoredChunk,
+} from '../stored-chunks.ts';
 
-const HASHES_A_QUERY = 500;
 /** How long what was sent waits for the rest of its NAR. */
 const STAGED_LIFE_MS = 24 * 3600 * 1000;
 
@@ -18,19 +24,6 @@ export interface ChunkScope {
   readonly writer: string;
 }
 
-export interface HeldFrame {
-  readonly hash: Buffer;
-  readonly blobKey: string;
-  readonly offset: number;
-  readonly length: number;
-  readonly crc: number;
-  readonly rawLength: number;
-}
-
-export function chunkKey(hash: Uint8Array): string {
-  return Buffer.from(hash.buffer, hash.byteOffset, hash.byteLength).toString('latin1');
-}
-
 /** Those of `hashes` that need not be sent. What garbage collection has marked is better sent again. */
 export async function findKnownChunks(
   database: Database,
@@ -38,7 +31,7 @@ export async function findKnownChunks(
   hashes: readonly Uint8Array[],
 ): Promise<Set<string>> {
   const known = new Set<string>();
-  for (const batch of batches(hashes)) {
+  for (const batch of hashBatches(hashes)) {
     const rows = await inScope(database.read.selectFrom('chunk'), scope, batch)
       .select('chunk.hash')
       .where('orphaned_at', 'is', null)
@@ -48,38 +41,30 @@ export async function findKnownChunks(
   return known;
 }
 
-/** Where the frames of `hashes` are; those that are out of scope are left out like those that are not there. */
-export async function findHeldFrames(
+/** Where `hashes` are; those that are out of scope are left out like those that are not there. */
+export async function findHeldChunks(
   database: Database,
   scope: ChunkScope,
   hashes: readonly Uint8Array[],
-): Promise<Map<string, HeldFrame>> {
-  const frames = new Map<string, HeldFrame>();
-  for (const batch of batches(hashes)) {
+): Promise<StoredChunk[]> {
+  const chunks: StoredChunk[] = [];
+  for (const batch of hashBatches(hashes)) {
     const rows = await inScope(database.read.selectFrom('chunk'), scope, batch)
       .innerJoin('pack', 'pack.id', 'chunk.pack_id')
-      .select(['chunk.hash', 'blob_key', 'frame_offset', 'frame_length', 'frame_crc', 'raw_length'])
+      .select(STORED_CHUNK_COLUMNS)
       .execute();
-    for (const row of rows)
-      frames.set(chunkKey(row.hash), {
-        hash: Buffer.from(row.hash),
-        blobKey: row.blob_key,
-        offset: row.frame_offset,
-        length: row.frame_length,
-        crc: row.frame_crc,
-        rawLength: row.raw_length,
-      });
+    chunks.push(...rows.map(storedChunkOf));
   }
-  return frames;
+  return chunks;
 }
 
-/** Those of `hashes` that are stored whole and to stay, whoever may know of it: for what is not told to anybody. */
+/** Those of `hashes` that are stored intact and to stay, whoever may know of it: for what is not told to anybody. */
 export async function findStoredChunks(
   database: Database,
   hashes: readonly Uint8Array[],
 ): Promise<Set<string>> {
   const stored = new Set<string>();
-  for (const batch of batches(hashes)) {
+  for (const batch of hashBatches(hashes)) {
     const rows = await database.read
       .selectFrom('chunk')
       .select('hash')
@@ -99,7 +84,7 @@ export async function stageChunks(
   hashes: readonly Uint8Array[],
 ): Promise<void> {
   const expires_at = Date.now() + STAGED_LIFE_MS;
-  for (const batch of batches(hashes))
+  for (const batch of hashBatches(hashes))
     await transaction
       .insertInto('staged_chunk')
       .values(batch.map((hash) => ({ hash, cache_id: cacheId, writer, expires_at })))
@@ -113,7 +98,7 @@ export async function noteChunks(
   { cacheId, writer }: ChunkScope,
   hashes: readonly Uint8Array[],
 ): Promise<void> {
-  for (const batch of batches(hashes)) {
+  for (const batch of hashBatches(hashes)) {
     await transaction
       .insertInto('cache_chunk')
       .values(batch.map((hash) => ({ hash, cache_id: cacheId })))
@@ -194,10 +179,4 @@ function inScope<S>(
         ),
       ]),
     );
-}
-
-function* batches(hashes: readonly Uint8Array[]): Generator<Uint8Array[]> {
-  const unique = [...new Map(hashes.map((hash) => [chunkKey(hash), hash])).values()];
-  for (let from = 0; from < unique.length; from += HASHES_A_QUERY)
-    yield unique.slice(from, from + HASHES_A_QUERY);
 }

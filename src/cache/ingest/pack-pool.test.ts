@@ -19,11 +19,17 @@ const openStore = async (): Promise<BlobStore> =>
 
 async function upload(pool: PackPool, frames: readonly Buffer[]): Promise<readonly SealedPack[]> {
   await using sink = pool.open();
-  for (const frame of frames) await sink.append(frame, facts());
+  for (const frame of frames) await sink.append(frame, contents());
   return await sink.finish();
 }
 
-const facts = () => ({ kind: FRAME_KIND.chunk, hash: randomBytes(32), rawLength: 1 });
+const contents = () => ({
+  kind: FRAME_KIND.chunk,
+  parts: [
+    { hash: randomBytes(32), rawLength: 1 },
+    { hash: randomBytes(32), rawLength: 2 },
+  ],
+});
 const frames = (count: number): Buffer[] => Array.from({ length: count }, () => randomBytes(2000));
 
 test('PackPool puts uploads that go on at once into few packs and gives each its own frames', async () => {
@@ -33,10 +39,9 @@ test('PackPool puts uploads that go on at once into few packs and gives each its
   const packs = await Promise.all(sent.map(async (some) => await upload(pool, some)));
   for (const [n, sealed] of packs.entries()) {
     const read = [];
-    for (const { blobKey, size, entries } of sealed) {
+    for (const { blobKey, size, frames: packed } of sealed) {
       assert.equal(await blobs.size(blobKey), size);
-      for (const { offset, frameLength } of entries)
-        read.push(await blobs.read(blobKey, offset, frameLength));
+      for (const { offset, length } of packed) read.push(await blobs.read(blobKey, offset, length));
     }
     assert.deepEqual(read, sent[n]);
   }
@@ -50,11 +55,11 @@ test('PackPool keeps what an upload that was given up wrote from nobody else', a
   const pool = new PackPool(blobs);
   {
     await using lost = pool.open();
-    await lost.append(randomBytes(10), facts());
+    await lost.append(randomBytes(10), contents());
   }
   const frame = randomBytes(500);
   const [pack] = await upload(pool, [frame]);
-  assert.deepEqual(await blobs.read(pack?.blobKey ?? '', pack?.entries[0]?.offset ?? 0, 500), frame);
+  assert.deepEqual(await blobs.read(pack?.blobKey ?? '', pack?.frames[0]?.offset ?? 0, 500), frame);
 });
 
 test('PackPool fails every upload of a pack that could not be written, and none after it', async () => {

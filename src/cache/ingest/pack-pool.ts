@@ -3,7 +3,7 @@
 import type { BlobStore } from '../../storage/blob-store.ts';
 import { Semaphore } from '../../util/concurrency.ts';
 import { SlipwayError } from '../../util/errors.ts';
-import type { PackEntry } from '../../content/pack-format.ts';
+import type { FrameContents, PackedFrame } from '../../content/pack-format.ts';
 import { LARGEST_PACK, PackBlob, type PackSink, type SealedPack } from './pack-writer.ts';
 import { LONGEST_UPLOAD_MS } from '../garbage/retired-packs.ts';
 
@@ -23,16 +23,16 @@ export class PackPool implements AsyncDisposable {
     return new PackShare(this);
   }
 
-  /** Adds a frame to the pack that is open; returns that pack and the frame's entry. */
+  /** Adds a frame to the pack that is open; returns that pack and where in it the frame is. */
   async append(
     frame: Buffer,
-    facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>,
-  ): Promise<{ readonly pack: SharedPack; readonly entry: PackEntry }> {
+    contents: FrameContents,
+  ): Promise<{ readonly pack: SharedPack; readonly packed: PackedFrame }> {
     return await this.#turn.run(async () => {
       if (this.#current !== undefined && !this.#current.hasRoom(frame.length)) this.#release(this.#current);
       const pack = (this.#current ??= new SharedPack(await PackBlob.create(this.#blobs)));
       try {
-        return { pack, entry: await pack.append(frame, facts) };
+        return { pack, packed: await pack.append(frame, contents) };
       } catch (error) {
         this.#current = undefined;
         await pack.abandon(error);
@@ -42,7 +42,7 @@ export class PackPool implements AsyncDisposable {
   }
 
   /** Resolves when the pack is durable. */
-  async seal(pack: SharedPack): Promise<Omit<SealedPack, 'entries'>> {
+  async seal(pack: SharedPack): Promise<Omit<SealedPack, 'frames'>> {
     // One seal at a time, so that those who come meanwhile gather in one pack instead of one each.
     if (this.#current === pack) {
       await this.#sealing;
@@ -72,7 +72,7 @@ export class PackPool implements AsyncDisposable {
 /** A pack that several uploads write to. */
 class SharedPack implements AsyncDisposable {
   readonly #blob: PackBlob;
-  #sealing: Promise<Omit<SealedPack, 'entries'>> | undefined;
+  #sealing: Promise<Omit<SealedPack, 'frames'>> | undefined;
   #failure: unknown;
 
   constructor(blob: PackBlob) {
@@ -83,12 +83,12 @@ class SharedPack implements AsyncDisposable {
     return this.#blob.size + length <= LARGEST_PACK;
   }
 
-  async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<PackEntry> {
-    return await this.#blob.append(frame, facts);
+  async append(frame: Buffer, contents: FrameContents): Promise<PackedFrame> {
+    return await this.#blob.append(frame, contents);
   }
 
   /** Starts sealing at the first call. */
-  async sealed(): Promise<Omit<SealedPack, 'entries'>> {
+  async sealed(): Promise<Omit<SealedPack, 'frames'>> {
     if (this.#failure !== undefined) throw this.#failure;
     this.#sealing ??= this.#blob.seal();
     return await this.#sealing;
@@ -108,26 +108,26 @@ class SharedPack implements AsyncDisposable {
 /** What one upload has in the packs of the pool. Frames of an upload that is given up stay in them, unnamed, until repacking. */
 class PackShare implements PackSink {
   readonly #pool: PackPool;
-  readonly #packs = new Map<SharedPack, PackEntry[]>();
+  readonly #packs = new Map<SharedPack, PackedFrame[]>();
   readonly #openedAt = performance.now();
 
   constructor(pool: PackPool) {
     this.#pool = pool;
   }
 
-  async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<void> {
-    const { pack, entry } = await this.#pool.append(frame, facts);
-    const entries = this.#packs.get(pack) ?? [];
-    entries.push(entry);
-    this.#packs.set(pack, entries);
+  async append(frame: Buffer, contents: FrameContents): Promise<void> {
+    const { pack, packed } = await this.#pool.append(frame, contents);
+    const frames = this.#packs.get(pack) ?? [];
+    frames.push(packed);
+    this.#packs.set(pack, frames);
   }
 
   async finish(): Promise<readonly SealedPack[]> {
     // Later than this, a pack of its that was removed meanwhile could not be told from one that is still there.
     if (performance.now() - this.#openedAt > LONGEST_UPLOAD_MS) throw tooLong();
-    const packs = [...this.#packs].map(async ([pack, entries]) => ({
+    const packs = [...this.#packs].map(async ([pack, frames]) => ({
       ...(await this.#pool.seal(pack)),
-      entries,
+      frames,
     }));
     return await Promise.all(packs);
   }

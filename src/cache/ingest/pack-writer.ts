@@ -2,7 +2,12 @@
 import { randomBytes } from 'node:crypto';
 import { crc32 } from 'node:zlib';
 import type { BlobStore, BlobWriter } from '../../storage/blob-store.ts';
-import { PACK_HEADER, formatPackIndex, type PackEntry } from '../../content/pack-format.ts';
+import {
+  PACK_HEADER,
+  formatPackIndex,
+  type FrameContents,
+  type PackedFrame,
+} from '../../content/pack-format.ts';
 
 export const LARGEST_PACK = 64 * 1024 * 1024;
 
@@ -10,7 +15,7 @@ export interface SealedPack {
   readonly blobKey: string;
   readonly size: number;
   /** Those of whoever wrote them; a shared pack holds more. */
-  readonly entries: readonly PackEntry[];
+  readonly frames: readonly PackedFrame[];
 }
 
 /** Every pack of Slipway has a key with this prefix. */
@@ -18,7 +23,7 @@ export const PACK_PREFIX = 'pack/';
 
 /** Where an upload puts its frames. */
 export interface PackSink extends AsyncDisposable {
-  append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<void>;
+  append(frame: Buffer, contents: FrameContents): Promise<void>;
 
   /** Seals what is open; all packs returned are durable. */
   finish(): Promise<readonly SealedPack[]>;
@@ -29,17 +34,17 @@ export class PackWriter implements PackSink {
   readonly #blobs: BlobStore;
   readonly #sealed: SealedPack[] = [];
   #open: PackBlob | undefined;
-  #entries: PackEntry[] = [];
+  #frames: PackedFrame[] = [];
 
   constructor(blobs: BlobStore) {
     this.#blobs = blobs;
   }
 
-  async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<void> {
+  async append(frame: Buffer, contents: FrameContents): Promise<void> {
     if (this.#open !== undefined && this.#open.size + frame.length > LARGEST_PACK)
       await this.#seal(this.#open);
     this.#open ??= await PackBlob.create(this.#blobs);
-    this.#entries.push(await this.#open.append(frame, facts));
+    this.#frames.push(await this.#open.append(frame, contents));
   }
 
   async finish(): Promise<readonly SealedPack[]> {
@@ -54,9 +59,9 @@ export class PackWriter implements PackSink {
 
   async #seal(pack: PackBlob): Promise<void> {
     const sealed = await pack.seal();
-    this.#sealed.push({ ...sealed, entries: this.#entries });
+    this.#sealed.push({ ...sealed, frames: this.#frames });
     this.#open = undefined;
-    this.#entries = [];
+    this.#frames = [];
   }
 }
 
@@ -64,7 +69,7 @@ export class PackWriter implements PackSink {
 export class PackBlob implements AsyncDisposable {
   readonly #key: string;
   readonly #blob: BlobWriter;
-  readonly #entries: PackEntry[] = [];
+  readonly #frames: PackedFrame[] = [];
   #size = PACK_HEADER.length;
 
   constructor(key: string, blob: BlobWriter) {
@@ -89,19 +94,18 @@ export class PackBlob implements AsyncDisposable {
     return this.#size;
   }
 
-  async append(frame: Buffer, facts: Pick<PackEntry, 'kind' | 'hash' | 'rawLength'>): Promise<PackEntry> {
-    const { kind, hash, rawLength } = facts;
-    const place = { offset: this.#size, frameLength: frame.length, frameCrc: crc32(frame) };
+  async append(frame: Buffer, contents: FrameContents): Promise<PackedFrame> {
+    const { kind, parts } = contents;
+    const packed = { kind, parts, offset: this.#size, length: frame.length, crc: crc32(frame) };
     await this.#blob.write(frame);
-    const entry = { kind, hash, rawLength, ...place };
-    this.#entries.push(entry);
+    this.#frames.push(packed);
     this.#size += frame.length;
-    return entry;
+    return packed;
   }
 
   /** Durable when this resolves. A failure leaves nothing. */
-  async seal(): Promise<Omit<SealedPack, 'entries'>> {
-    const index = formatPackIndex(this.#entries);
+  async seal(): Promise<Omit<SealedPack, 'frames'>> {
+    const index = formatPackIndex(this.#frames);
     try {
       await this.#blob.write(index);
       await this.#blob.commit();

@@ -6,11 +6,11 @@ import {
   parsePackIndex,
   parsePackTrailer,
   TRAILER_BYTES,
-  type PackEntry,
+  type PackedFrame,
 } from '../../content/pack-format.ts';
 
 /** `undefined` when the pack is missing or its index is damaged. */
-export async function readPackIndex(blobs: BlobStore, key: string): Promise<PackEntry[] | undefined> {
+export async function readPackIndex(blobs: BlobStore, key: string): Promise<PackedFrame[] | undefined> {
   const size = await blobs.size(key);
   if (size === undefined || size < TRAILER_BYTES) return undefined;
   const trailer = await blobs.read(key, size - TRAILER_BYTES, TRAILER_BYTES);

@@ -12,7 +12,7 @@ import { decodeFrame } from '../../content/frame-codec.ts';
 import { applyRecord } from './journal-tables.ts';
 import { noteHeldChunks } from './note-held-chunks.ts';
 import { listJournal, readJournal } from './read-journal.ts';
-import { FRAME_KIND, type PackEntry } from '../../content/pack-format.ts';
+import { FRAME_KIND, rawLengthOf, type PackedFrame } from '../../content/pack-format.ts';
 import { readPackIndex } from './pack-index.ts';
 import { PACK_PREFIX } from '../ingest/pack-writer.ts';
 import { parseRecipe } from '../../content/recipe.ts';
@@ -58,15 +58,15 @@ async function readPacks({ database, blobs }: RebuildParts) {
   const brokenPacks: string[] = [];
   let [packs, contents] = [0, 0];
   for await (const { key, size, modifiedAt } of blobs.list(PACK_PREFIX)) {
-    const entries = await readPackIndex(blobs, key);
-    if (entries === undefined) {
+    const frames = await readPackIndex(blobs, key);
+    if (frames === undefined) {
       brokenPacks.push(key);
       continue;
     }
-    const recipes = await readRecipes(blobs, key, entries);
+    const recipes = await readRecipes(blobs, key, frames);
     const at = Math.round(modifiedAt);
     await database.write(async (transaction) => {
-      await commitPack(transaction, { blobKey: key, size, entries }, at);
+      await commitPack(transaction, { blobKey: key, size, frames }, at);
       for (const recipe of recipes) await insertContent(transaction, recipe, at);
     });
     packs++;
@@ -76,12 +76,12 @@ async function readPacks({ database, blobs }: RebuildParts) {
 }
 
 /** Those that can be read; a content whose recipe cannot is not known at all, so its paths are lost. */
-async function readRecipes(blobs: BlobStore, key: string, entries: readonly PackEntry[]): Promise<Buffer[]> {
+async function readRecipes(blobs: BlobStore, key: string, frames: readonly PackedFrame[]): Promise<Buffer[]> {
   const recipes: Buffer[] = [];
-  for (const entry of entries.filter(({ kind }) => kind === FRAME_KIND.recipe)) {
-    const frame = await blobs.read(key, entry.offset, entry.frameLength);
-    if (frame === undefined || crc32(frame) !== entry.frameCrc) continue;
-    recipes.push(await decodeFrame(frame, entry.rawLength));
+  for (const frame of frames.filter(({ kind }) => kind === FRAME_KIND.recipe)) {
+    const bytes = await blobs.read(key, frame.offset, frame.length);
+    if (bytes === undefined || crc32(bytes) !== frame.crc) continue;
+    recipes.push(await decodeFrame(bytes, rawLengthOf(frame)));
   }
   return recipes;
 }

@@ -1,0 +1,83 @@
+// Puts chunks into frames. A chunk is what has a name and is shared; a frame is how chunks lie in packs and go over the
+// wire: neighbours of one stream compressed together, because alone each would be a quarter larger (docs/adr/0020).
+import type { PatchedChunk } from './chunk-patcher.ts';
+import { MAX_CHUNK } from './chunker.ts';
+import { encodeFrame, FRAME_BYTES } from './frame-codec.ts';
+import { encodePatchedFrame, MOST_PLACES_A_FRAME, type Place } from './patched-frame.ts';
+
+/** Chunks and the one frame that decodes to them, one after another. */
+export interface ChunkFrame {
+  readonly chunks: readonly PatchedChunk[];
+  readonly frame: Buffer;
+}
+
+/** Gathers chunks that may share a frame, in the order of the stream. */
+export class FrameGroups {
+  readonly groups: PatchedChunk[][] = [];
+  #bytes = 0;
+  #places = 0;
+  #open = false;
+
+  /** The next chunk of the frame that is open, if it has room. */
+  add(chunk: PatchedChunk): void {
+    // No cut was found in it, so it is zeros or the like: other contents will have it, too, and it is small alone.
+    const repeats = chunk.bytes.length === MAX_CHUNK;
+    if (repeats) this.part();
+    this.#put(chunk);
+    if (repeats) this.part();
+  }
+
+  #put(chunk: PatchedChunk): void {
+    const bytes = this.#bytes + chunk.bytes.length;
+    const places = this.#places + chunk.patches.length;
+    const fits = this.#open && bytes <= FRAME_BYTES && places <= MOST_PLACES_A_FRAME;
+    if (fits) this.groups.at(-1)?.push(chunk);
+    else this.groups.push([chunk]);
+    this.#bytes = fits ? bytes : chunk.bytes.length;
+    this.#places = fits ? places : chunk.patches.length;
+    this.#open = true;
+  }
+
+  /** What follows is no neighbour of what came: a reader of either would decode the other for nothing. */
+  part(): void {
+    this.#open = false;
+  }
+}
+
+/** Frames of a group. A chunk with places that zstd makes no frame of is in none of them: it can only be stored plain. */
+export async function encodeGroup(chunks: readonly PatchedChunk[]): Promise<ChunkFrame[]> {
+  const bytes = joined(chunks.map((chunk) => chunk.bytes));
+  const places = placesOf(chunks);
+  if (places.length === 0) return [{ chunks, frame: await encodeFrame(bytes) }];
+  const frame = await encodePatchedFrame(bytes, places);
+  if (frame !== undefined) return [{ chunks, frame }];
+  if (chunks.length === 1) return [];
+  // One of them is to blame: the others go on together.
+  const half = chunks.length >> 1;
+  return [...(await encodeGroup(chunks.slice(0, half))), ...(await encodeGroup(chunks.slice(half)))];
+}
+
+/** The places of all chunks, from the start of the first. */
+function placesOf(chunks: readonly PatchedChunk[]): Place[] {
+  const places: Place[] = [];
+  let start = 0;
+  for (const { bytes, patches } of chunks) {
+    for (const { offset, literal } of patches)
+      places.push({ offset: start + offset, length: literal.length });
+    start += bytes.length;
+  }
+  return places;
+}
+
+/** Neighbours that lie side by side in one slab need no copy. */
+function joined(parts: readonly Buffer[]): Buffer {
+  const [first] = parts;
+  if (first === undefined || parts.length === 1) return first ?? Buffer.alloc(0);
+  let end = first.byteOffset;
+  const length = parts.reduce((sum, part) => sum + part.length, 0);
+  for (const part of parts) {
+    if (part.buffer !== first.buffer || part.byteOffset !== end) return Buffer.concat(parts, length);
+    end += part.length;
+  }
+  return Buffer.from(first.buffer, first.byteOffset, length);
+}
