@@ -4,12 +4,15 @@
 
 EFI_VARS=/sys/firmware/efi/efivars
 LOADER_GUID=4a67b082-0a4c-41cf-b6c7-440b29bb8c4f
+# Bits of LoaderFeatures (Boot Loader Interface): LoaderEntryOneShot is honoured; `preferred` is, since systemd 260.
+KNOWS_ONE_SHOT=3
+KNOWS_PREFERRED=19
 # A kernel that panics, an initrd that gives up, a process 1 that crashes: each must end in a reboot, not in a dark screen.
 TRIAL_OPTIONS='panic=10 boot.panic_on_fail systemd.crash_reboot=yes'
 
 # find_protection: sets PROTECTION (oneshot or none) and, for none, WHY in one sentence.
 find_protection() {
-  local loader features
+  local loader
   PROTECTION=none
   loader=$(efi_text LoaderInfo)
   BOOT_FOLDER=$(find_boot_folder)
@@ -21,14 +24,21 @@ find_protection() {
     WHY='There is no bootctl to tell systemd-boot what to try.'
   elif [ -z "$BOOT_FOLDER" ]; then
     WHY='No loader/entries was found below /boot, /efi or /boot/efi: without them (as with lanzaboote) nothing can be tried.'
+  elif ! loader_knows "$KNOWS_ONE_SHOT"; then
+    WHY="$loader does not know entries for one boot."
   else
-    features=$(efi_bytes LoaderFeatures | od -An -tu1 | { read -r _ _ _ _ byte _ && echo "$byte"; })
-    if [ $(($(number "$features" 0) & 8)) -eq 0 ]; then
-      WHY="$loader does not know entries for one boot."
-    else
-      PROTECTION=oneshot WHY=''
-    fi
+    PROTECTION=oneshot WHY=''
   fi
+}
+
+# loader_knows BIT: whether the loader that started this host has announced the feature.
+loader_knows() {
+  local byte=$((4 + $1 / 8)) mask=$((1 << $1 % 8))
+  # shellcheck disable=SC2046 # words wanted: four bytes of attributes, then the number, lowest byte first
+  set -- $(efi_bytes LoaderFeatures | od -An -v -tu1)
+  [ $# -gt "$byte" ] || return 1
+  shift "$byte"
+  [ $(($1 & mask)) -ne 0 ]
 }
 
 # efi_text NAME: a variable of the loader, UTF-16 behind four bytes of attributes; empty when there is none.
@@ -92,7 +102,7 @@ entry_init() {
 is_boot_default() {
   local wanted file name found='' init=''
   wanted=$(efi_text LoaderEntryDefault)
-  [ -n "$wanted" ] || wanted=$(loader_setting preferred)
+  [ -n "$wanted" ] || wanted=$(preferred_entry)
   [ -n "$wanted" ] || wanted=$(loader_setting default)
   [ -n "$wanted" ] || return 1
   for file in "$BOOT_FOLDER"/loader/entries/*.conf; do
@@ -104,6 +114,14 @@ is_boot_default() {
     found=$init
   done
   [ "$found" = "$1/init" ]
+}
+
+# preferred_entry: an installer may write it for a loader that is too old for it, which then goes by `default`.
+preferred_entry() {
+  local wanted
+  loader_knows "$KNOWS_PREFERRED" || return 0
+  wanted=$(efi_text LoaderEntryPreferred)
+  printf '%s' "${wanted:-$(loader_setting preferred)}"
 }
 
 loader_setting() {

@@ -33,9 +33,14 @@ const SYSTEMD_BOOT: readonly (readonly [string, string, string, string | undefin
 
 for (const [name, conf, asked, wanted] of SYSTEMD_BOOT) {
   test(`systemdBootDefault(): ${name}`, () => {
-    assert.equal(systemdBootDefault(conf, asked, ENTRIES), wanted);
+    assert.equal(systemdBootDefault({ conf, asked, knowsPreferred: true }, ENTRIES), wanted);
   });
 }
+
+test('systemdBootDefault(): a loader that is too old for `preferred` goes by default', () => {
+  const conf = 'preferred nixos-generation-2\ndefault nixos-generation-1\n';
+  assert.equal(systemdBootDefault({ conf, asked: '', knowsPreferred: false }, ENTRIES), A);
+});
 
 test('extlinuxDefault() finds the label that is the default', () => {
   const conf = `DEFAULT nixos-default\nTIMEOUT 50\n\n${label('nixos-1-default', A)}\n${label('nixos-default', B)}`;

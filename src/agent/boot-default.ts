@@ -3,7 +3,10 @@
 import { readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 
-const EFI_DEFAULT = 'sys/firmware/efi/efivars/LoaderEntryDefault-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
+const EFI_VARS = 'sys/firmware/efi/efivars';
+const LOADER_GUID = '4a67b082-0a4c-41cf-b6c7-440b29bb8c4f';
+/** Bit of LoaderFeatures: `preferred` is honoured (since systemd 260); an older loader goes by `default`. */
+const KNOWS_PREFERRED = 1 << 19;
 const BOOT_FOLDERS = ['boot', 'efi', 'boot/efi'];
 /** A grub.cfg of hundreds of generations is below a megabyte. */
 const MAX_FILE = 4 * 1024 * 1024;
@@ -14,8 +17,8 @@ export async function findBootDefault(root = '/'): Promise<string | undefined> {
     const loader = path.join(root, folder, 'loader');
     const conf = await findText(path.join(loader, 'loader.conf'));
     if (conf === undefined) continue;
-    const asked = efiText(await findBytes(path.join(root, EFI_DEFAULT)));
-    return systemdBootDefault(conf, asked, await readEntries(path.join(loader, 'entries')));
+    const words = { conf, ...(await readFirmware(root)) };
+    return systemdBootDefault(words, await readEntries(path.join(loader, 'entries')));
   }
   const extlinux = await findText(path.join(root, 'boot/extlinux/extlinux.conf'));
   if (extlinux !== undefined) return extlinuxDefault(extlinux);
@@ -23,13 +26,22 @@ export async function findBootDefault(root = '/'): Promise<string | undefined> {
   return grub === undefined ? undefined : grubDefault(grub);
 }
 
-/** `entries`: text of each entry by its file name. `asked`: the firmware's word, which stands over loader.conf. */
+/** What systemd-boot goes by. */
+export interface LoaderWords {
+  /** Text of loader.conf. */
+  readonly conf: string;
+  /** The firmware's word, which stands over loader.conf. */
+  readonly asked: string;
+  readonly knowsPreferred: boolean;
+}
+
+/** `entries`: text of each entry by its file name. */
 export function systemdBootDefault(
-  conf: string,
-  asked: string,
+  { conf, asked, knowsPreferred }: LoaderWords,
   entries: ReadonlyMap<string, string>,
 ): string | undefined {
-  const wanted = asked || settingOf(conf, 'preferred') || settingOf(conf, 'default');
+  const preferred = knowsPreferred ? settingOf(conf, 'preferred') : undefined;
+  const wanted = asked || preferred || settingOf(conf, 'default');
   if (wanted === undefined || wanted === '') return undefined;
   const pattern = globToRegExp(wanted.replace(/\.conf$/, ''));
   const fitting = [...entries].filter(([name]) => pattern.test(entryName(name)));
@@ -72,6 +84,18 @@ function onlyOne(values: readonly (string | undefined)[]): string | undefined {
 function globToRegExp(glob: string): RegExp {
   const escaped = glob.replaceAll(/[.+^${}()|[\]\\]/g, '\\$&');
   return new RegExp(`^${escaped.replaceAll('*', '.*').replaceAll('?', '.')}$`);
+}
+
+async function readFirmware(root: string): Promise<Omit<LoaderWords, 'conf'>> {
+  const read = async (name: string): Promise<Buffer | undefined> =>
+    await findBytes(path.join(root, EFI_VARS, `${name}-${LOADER_GUID}`));
+  const features = (await read('LoaderFeatures')) ?? Buffer.alloc(0);
+  const knowsPreferred = features.length >= 8 && (features.readUInt32LE(4) & KNOWS_PREFERRED) !== 0;
+  const asked = efiText(await read('LoaderEntryDefault'));
+  return {
+    knowsPreferred,
+    asked: asked || (knowsPreferred ? efiText(await read('LoaderEntryPreferred')) : ''),
+  };
 }
 
 /** UTF-16 behind four bytes of attributes. */
