@@ -4,6 +4,7 @@ import { test } from 'node:test';
 import { ContentWriter, type StagedContent } from '../../src/cache/ingest/content-writer.ts';
 import { mergePacks } from '../../src/cache/garbage/merge-packs.ts';
 import { PackPool } from '../../src/cache/ingest/pack-pool.ts';
+import type { PackSink } from '../../src/cache/ingest/pack-writer.ts';
 import { readLivePack, rewritePacks } from '../../src/cache/garbage/rewrite-packs.ts';
 import { sweep } from '../../src/cache/garbage/sweep.ts';
 import { block, Scene } from './garbage-scene.ts';
@@ -63,11 +64,28 @@ test('mergePacks() leaves packs alone that it cannot read', async () => {
   assert.ok(scene.blobs.blobs.has(broken));
 });
 
+/** Two uploads that end at one moment, however fast each one is compressed. */
+function endingTogether(...sinks: readonly [PackSink, PackSink]): [PackSink, PackSink] {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  let ending = 0;
+  const held = (sink: PackSink): PackSink => ({
+    append: async (frame, contents) => await sink.append(frame, contents),
+    finish: async () => {
+      if (++ending === sinks.length) resolve();
+      await promise;
+      return await sink.finish();
+    },
+    [Symbol.asyncDispose]: async () => await sink[Symbol.asyncDispose](),
+  });
+  return [held(sinks[0]), held(sinks[1])];
+}
+
 /** An upload that shares its pack with one that has ended: its frames are durable and nobody names them yet. */
 async function shareAPack(scene: Scene): Promise<StagedContent> {
   await using pool = new PackPool(scene.blobs);
-  await using long = new ContentWriter(scene.database, scene.blobs, pool.open());
-  await using short = new ContentWriter(scene.database, scene.blobs, pool.open());
+  const [first, second] = endingTogether(pool.open(), pool.open());
+  await using long = new ContentWriter(scene.database, scene.blobs, first);
+  await using short = new ContentWriter(scene.database, scene.blobs, second);
   await long.write(block(1));
   await short.write(block(2));
   const [staged, ended] = await Promise.all([long.finish(), short.finish()]);

@@ -131,7 +131,8 @@ test('absence is remembered: the upstream is asked once', async () => {
   const hash = 'z'.repeat(31);
   const before = upstream.requests.length;
   for (let n = 0; n < 5; n++) assert.equal((await get(`${main}/1${hash}.narinfo`)).status, 404);
-  assert.equal(upstream.requests.length - before, 1);
+  const asked = upstream.requests.slice(before).filter((url) => url.includes(hash));
+  assert.equal(asked.length, 1);
 });
 
 test('a large NAR begins to arrive while the upstream still sends it', async () => {
