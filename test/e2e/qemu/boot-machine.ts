@@ -61,7 +61,7 @@ export class BootMachine {
     await execText(['ln', '-s', first, join(profiles, 'system-1-link')]);
     await execText(['ln', '-s', 'system-1-link', join(profiles, 'system')]);
     await execText(['truncate', '-s', '1500M', this.#disk('root')]);
-    await execText(['mkfs.ext4', '-q', '-d', root, this.#disk('root')], {
+    await execText(['mkfs.ext4', '-q', '-O', '^has_journal', '-d', root, this.#disk('root')], {
       timeoutMs: CALL_TIMEOUT_MS,
     });
     await rm(root, { recursive: true });
