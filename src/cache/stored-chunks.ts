@@ -23,10 +23,8 @@ export interface StoredChunk {
   readonly rawLength: number;
 }
 
-/** Columns of `chunk` joined with `pack` that make a StoredChunk. */
-export const STORED_CHUNK_COLUMNS = [
-  'chunk.hash',
-  'blob_key',
+/** Columns of `chunk` that say where it lies in its pack. */
+export const PLACE_COLUMNS = [
   'frame_offset',
   'frame_length',
   'frame_crc',
@@ -34,6 +32,9 @@ export const STORED_CHUNK_COLUMNS = [
   'chunk_offset',
   'raw_length',
 ] as const;
+
+/** Columns of `chunk` joined with `pack` that make a StoredChunk. */
+export const STORED_CHUNK_COLUMNS = ['chunk.hash', 'blob_key', ...PLACE_COLUMNS] as const;
 
 export type StoredChunkRow = Omit<ChunkTable, 'pack_id' | 'damaged_at' | 'orphaned_at'> &
   Pick<PackTable, 'blob_key'>;

@@ -4,6 +4,7 @@ import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import type { DeployPhase } from '../../src/api/deploy-state.ts';
 import { type BootScene, openBootScene } from './boot-scene.ts';
+import type { Fault } from './faulty-system.ts';
 import { thorough, variation } from './variation.ts';
 
 describe('a boot trial', { concurrency: 3 }, () => {
@@ -14,6 +15,20 @@ describe('a boot trial', { concurrency: 3 }, () => {
   after(async () => {
     await scene[Symbol.asyncDispose]();
   });
+
+  /** A system whose checks fail once it was booted; answers why the host went back. */
+  async function failInTrial(fault: Fault): Promise<string> {
+    const place = await scene.takeHost();
+    const bad = await scene.build(place.host, 'bad', [fault]);
+    const outcome = await scene.deploys.deploy(place.host, bad);
+    assert.deepEqual(
+      [outcome.code, outcome.state?.reason],
+      ['deploy_rolled_back', 'health-failed'],
+      JSON.stringify(outcome),
+    );
+    await scene.assertRuns(place, place.old);
+    return outcome.state?.detail ?? '';
+  }
 
   for (const names of ['generations', 'hashes']) {
     const run = names === 'generations' ? test : variation;
@@ -52,28 +67,11 @@ describe('a boot trial', { concurrency: 3 }, () => {
   });
 
   test('goes back by a reboot when the booted system is not healthy', async () => {
-    const place = await scene.takeHost();
-    const bad = await scene.build(place.host, 'bad', ['unit-fails']);
-    const outcome = await scene.deploys.deploy(place.host, bad);
-    assert.deepEqual(
-      [outcome.code, outcome.state?.reason],
-      ['deploy_rolled_back', 'health-failed'],
-      JSON.stringify(outcome),
-    );
-    await scene.assertRuns(place, place.old);
+    assert.match(await failInTrial('unit-fails'), /lab-app\.service/);
   });
 
   variation('goes back when a check that stands before boot-complete.target fails', async () => {
-    const place = await scene.takeHost();
-    const bad = await scene.build(place.host, 'unchecked', ['boot-check-fails']);
-    const outcome = await scene.deploys.deploy(place.host, bad);
-    assert.deepEqual(
-      [outcome.code, outcome.state?.reason],
-      ['deploy_rolled_back', 'health-failed'],
-      JSON.stringify(outcome),
-    );
-    assert.match(outcome.state?.detail ?? '', /boot-complete\.target was not reached/);
-    await scene.assertRuns(place, place.old);
+    assert.match(await failInTrial('boot-check-fails'), /boot-complete\.target was not reached/);
   });
 
   variation('goes back when the boot never gets as far as its trial', async () => {

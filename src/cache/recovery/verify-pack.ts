@@ -4,6 +4,7 @@ import { crc32 } from 'node:zlib';
 import type { BlobStore } from '../../storage/blob-store.ts';
 import type { Database } from '../../storage/database.ts';
 import { findTrueChunks } from '../../content/chunk-identity.ts';
+import { PLACE_COLUMNS } from '../stored-chunks.ts';
 
 const CHUNKS_AT_ONCE = 128; // some 4 MiB of frames
 const HASHES_A_QUERY = 500;
@@ -71,15 +72,7 @@ async function readRows(
   const [frame, chunk] = [after?.frame_offset ?? -1, after?.chunk_offset ?? -1];
   return await read
     .selectFrom('chunk')
-    .select([
-      'hash',
-      'frame_offset',
-      'frame_length',
-      'frame_crc',
-      'frame_raw_length',
-      'chunk_offset',
-      'raw_length',
-    ])
+    .select(['hash', ...PLACE_COLUMNS])
     .where('pack_id', '=', packId)
     .where((where) =>
       where.or([
