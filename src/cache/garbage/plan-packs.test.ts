@@ -13,7 +13,12 @@ test('planPackGroups() puts small packs together once there are enough', () => {
   assert.deepEqual(counts(times(7, 10 * KIB)), []);
   assert.deepEqual(counts(times(8, 10 * KIB)), [8]);
   assert.deepEqual(counts(times(1000, 100 * KIB)), [614, 386]);
-  assert.deepEqual(counts(times(4, 15 * MIB)), [], 'the first is larger than nothing before it');
+  assert.deepEqual(
+    counts(times(4, 15 * MIB)),
+    [4],
+    'the first is larger than nothing before it, the others are not',
+  );
+  assert.deepEqual(counts([...times(7, 100 * KIB), ...times(17, 1100 * KIB)]), [24], 'one step up is no end');
   assert.deepEqual(counts([...times(20, 700 * KIB), ...times(3, 13 * MIB)]), [23]);
 });
 
@@ -54,7 +59,7 @@ test('planPackGroups() keeps few packs however uploads come, and copies each byt
           packs = [...packs.filter((pack) => !group.includes(pack)), dense(bytes)];
         }
       }
-      assert.ok(packs.length <= 24 + total / (16 * MIB), `${packs.length} packs hold ${total} bytes`);
+      assert.ok(packs.length <= 16 + total / (16 * MIB), `${packs.length} packs hold ${total} bytes`);
       const tiny = sizes.length * (MIB / 8);
       assert.ok(copied <= 6 * total + tiny, `${copied} bytes were copied for ${total}`);
       assert.ok(packs.every(({ size }) => size <= 60 * MIB || size <= 8 * MIB));

@@ -34,16 +34,15 @@ export function isSparse({ size, liveBytes }: PackUse): boolean {
   return liveBytes < size * SPARSE;
 }
 
-/** Smallest first, as long as the next one is no larger than all before it together. */
+/** The smallest, up to the last one that is no larger than all before it together: none is copied into less than twice its size. */
 function chooseSmall<Pack extends PackUse>(small: readonly Pack[], beside: number): Pack[] {
-  const chosen: Pack[] = [];
-  let sum = beside;
-  for (const pack of small.toSorted((a, b) => a.liveBytes - b.liveBytes)) {
-    if (pack.liveBytes > Math.max(sum, CHEAP_BYTES)) break;
-    chosen.push(pack);
-    sum += pack.liveBytes;
+  const bySize = small.toSorted((a, b) => a.liveBytes - b.liveBytes);
+  let [sum, count] = [beside, 0];
+  for (const [index, { liveBytes }] of bySize.entries()) {
+    if (liveBytes <= Math.max(sum, CHEAP_BYTES)) count = index + 1;
+    sum += liveBytes;
   }
-  return chosen;
+  return bySize.slice(0, count);
 }
 
 function fillGroups<Pack extends PackUse>(packs: readonly Pack[]): Pack[][] {
