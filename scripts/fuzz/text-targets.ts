@@ -15,9 +15,16 @@ import { parsePathInfos } from '../../src/effects/path-info.ts';
 import { parseCacheUrl } from '../../src/http/cache-route.ts';
 import { parseRange } from '../../src/http/range.ts';
 import { formatDerivation, parseDerivation } from '../../src/nix/derivation.ts';
+import { parseDebugLink, parseDebugLinkName } from '../../src/nix/debug-link.ts';
 import { formatHash, parseHash } from '../../src/nix/hash.ts';
 import { parseLogLine } from '../../src/nix/log-event.ts';
 import { formatNarInfo, parseNarInfo } from '../../src/nix/narinfo.ts';
+import {
+  formatRealisation,
+  parseRealisation,
+  parseRealisationName,
+  realisationFingerprint,
+} from '../../src/nix/realisation.ts';
 import {
   generateSecretKey,
   parsePublicKey,
@@ -63,6 +70,44 @@ const derivation = text(
     );
   },
   { words: ['Derive([', '("out","', '\\n', '\\', '[]', '""'] },
+);
+
+const TRACE = `build-trace-v2/${HASH}-hello.drv/out.doi`;
+const REALISATION = `realisations/sha256:${'ab'.repeat(32)}!out.doi`;
+
+const realisation = text(
+  'realisation',
+  [
+    `{"dependentRealisations":{},"id":"sha256:${'ab'.repeat(32)}!out","outPath":"${HASH}-hello","signatures":[]}`,
+    `{"outPath":"${HASH}-hello","signatures":[{"keyName":"a-1","sig":"${'A'.repeat(86)}=="}]}`,
+  ],
+  (input) => {
+    for (const name of [TRACE, REALISATION]) {
+      const key = parseRealisationName(name);
+      const parsed = key && attempt(() => parseRealisation(input, key));
+      if (key === undefined || parsed === undefined) continue;
+      const again = parseRealisation(formatRealisation(parsed), key);
+      expect(realisationFingerprint(again) === realisationFingerprint(parsed), 'a realisation changes');
+    }
+    parseRealisationName(input);
+  },
+  { words: ['"signatures":', '"outPath":', '"id":', '"dependentRealisations":', 'sha256:', '!out'] },
+);
+
+const BUILD_ID = '01'.repeat(20);
+
+const debugLink = text(
+  'debug-link',
+  [
+    `{"archive":"../nar/${'0'.repeat(52)}.nar.xz","member":"lib/debug/.build-id/01/${'01'.repeat(19)}.debug"}`,
+    `debuginfo/${BUILD_ID}.debug`,
+  ],
+  (input) => {
+    parseDebugLinkName(input);
+    const { narFile } = parseDebugLink(input, BUILD_ID);
+    expect(/^[0-9a-z]{52}\.nar[.a-z0-9]*$/.test(narFile), 'a link leads out of the folder of NARs');
+  },
+  { words: ['../', '"archive":', '"member":', '.nar.zst', '%2f'] },
 );
 
 const signature = text(
@@ -234,6 +279,8 @@ function attempt<T>(work: () => T): T | undefined {
 export const TEXT_TARGETS: readonly FuzzTarget[] = [
   narInfo,
   derivation,
+  realisation,
+  debugLink,
   signature,
   storePath,
   hash,

@@ -9,6 +9,7 @@ import { CacheRegistry, type Cache } from './cache-registry.ts';
 import { changeKeys } from './change-keys.ts';
 import { findKnownChunks, type ChunkScope } from './ingest/held-chunks.ts';
 import { chunkKey } from './stored-chunks.ts';
+import { DebugLinks } from './debug-links.ts';
 import { ContentLayouts } from './content-layout.ts';
 import { ContentReader, type Encoding, type OpenedContent } from './content-reader.ts';
 import { parseLegacyNarName } from './legacy-nar-names.ts';
@@ -25,7 +26,7 @@ import { PathPublisher, type Publication } from './path-publisher.ts';
 import { PathListings } from './path-listings.ts';
 import { PathSources, type SourceParts } from './sources/path-sources.ts';
 import { Promoter } from './trust/promotion.ts';
-import { PulledPaths } from './sources/pulled-paths.ts';
+import { keepPulledFile, PulledPaths } from './sources/pulled-paths.ts';
 import { Quotas } from './quotas.ts';
 import { rescuePaths } from './garbage/rescue-paths.ts';
 import { SideFiles, type SideFileUpload } from './side-files.ts';
@@ -62,6 +63,7 @@ export class BinaryCache implements AsyncDisposable {
   readonly contents: ContentReader;
   readonly sideFiles: SideFiles;
   readonly listings: PathListings;
+  readonly debugLinks: DebugLinks;
   readonly sources: PathSources;
   readonly lookups: LookupTally;
   readonly #database: Database;
@@ -94,6 +96,7 @@ export class BinaryCache implements AsyncDisposable {
     this.contents = new ContentReader({ database, blobs, layouts, onDamage });
     const { contents, sideFiles } = this;
     this.listings = new PathListings({ database, contents, sideFiles });
+    this.debugLinks = new DebugLinks({ database, contents, sideFiles });
     const store = new PulledPaths({
       database,
       blobs,
@@ -104,7 +107,13 @@ export class BinaryCache implements AsyncDisposable {
       onPublished: (cache, info) => this.#narInfos.forget(cache.id, storePathHash(info.storePath)),
       onProblem: sources.onProblem,
     });
-    this.sources = new PathSources({ ...sources, keys: this.keys, store, directory: sources.spoolDirectory });
+    this.sources = new PathSources({
+      ...sources,
+      keys: this.keys,
+      store,
+      directory: sources.spoolDirectory,
+      keepFile: async (file) => await keepPulledFile(sideFiles, file),
+    });
   }
 
   /** The signed narinfo of a path; asking for it counts as use. */
@@ -150,6 +159,12 @@ export class BinaryCache implements AsyncDisposable {
     const offer = await this.sources.find(cache, name.hash);
     if (offer === undefined || Buffer.compare(offer.narHash, name.narHash) !== 0) return undefined;
     return { kind: 'offered', nar: offer.nar, etag: `"${formatBase32(offer.narHash)}"` };
+  }
+
+  /** The NAR behind a link to debug information that one of the sources has given. */
+  async findOfferedArchive(cache: Cache, fileName: string): Promise<FoundNar | undefined> {
+    const nar = await this.sources.archives.find(cache, fileName);
+    return nar && { kind: 'offered', nar, etag: `"${fileName}-${nar.length}"` };
   }
 
   /** Stores a NAR for a narinfo to claim; see NarUploads.put. */

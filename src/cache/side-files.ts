@@ -68,9 +68,9 @@ export class SideFiles {
     return kindOf(name)?.largest;
   }
 
-  /** The content type, when it is the name of a build log. */
-  logTypeOf(name: string): string | undefined {
-    return name.startsWith('log/') ? kindOf(name)?.contentType : undefined;
+  /** The content type of files of this name; `undefined` when no such file is ever stored. */
+  typeOf(name: string): string | undefined {
+    return kindOf(name)?.contentType;
   }
 
   async find(cache: Cache, name: string): Promise<SideFile | undefined> {
@@ -90,7 +90,8 @@ export class SideFiles {
     };
   }
 
-  async put(upload: SideFileUpload): Promise<void> {
+  /** Replaces what is there under the name; with `ifAbsent`, that stays. */
+  async put(upload: SideFileUpload, ifAbsent = false): Promise<void> {
     const encoding = upload.contentEncoding ?? null;
     if (encoding !== null && !/^[a-z0-9-]{1,20}$/.test(encoding))
       throw new SlipwayError('invalid', 'The Content-Encoding is not one that can be stored.');
@@ -104,7 +105,10 @@ export class SideFiles {
       await transaction
         .insertInto('side_file')
         .values({ cache_id: upload.cache.id, name: upload.name, ...row })
-        .onConflict((conflict) => conflict.columns(['cache_id', 'name']).doUpdateSet(row))
+        .onConflict((conflict) => {
+          const taken = conflict.columns(['cache_id', 'name']);
+          return ifAbsent ? taken.doNothing() : taken.doUpdateSet(row);
+        })
         .execute();
     });
   }

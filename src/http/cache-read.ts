@@ -2,9 +2,11 @@
 // Every body has a known length; nothing is promised before its first bytes are read and checked.
 import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
 import { writerOf } from '../auth/caller.ts';
-import type { BinaryCache } from '../cache/binary-cache.ts';
+import type { BinaryCache, FoundNar } from '../cache/binary-cache.ts';
 import type { Cache } from '../cache/cache-registry.ts';
 import type { Encoding, OpenedContent } from '../cache/content-reader.ts';
+import type { FoundDebugLink } from '../cache/debug-links.ts';
+import { parseDebugLinkName } from '../nix/debug-link.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheReadRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
@@ -56,7 +58,8 @@ async function sendNar(
   const viewer = incoming.caller && writerOf(incoming.caller);
   const found =
     (await firstOf(incoming, async (cache) => await binaryCache.findNar(cache, fileName, viewer))) ??
-    (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNar(cache, fileName)));
+    (await firstOf(incoming, async (cache) => await binaryCache.findOfferedNar(cache, fileName))) ??
+    (await findArchive(binaryCache, incoming, fileName));
   if (found === undefined) throw absent();
   const headers = {
     'content-type': 'application/x-nix-nar',
@@ -66,18 +69,24 @@ async function sendNar(
   else await sendContent(incoming, found.nar, { ...headers, etag: found.etag });
 }
 
+/** Not for HEAD: nix asks so whether it has to send a file, and a narinfo can claim none that only an upstream has. */
+async function findArchive(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  fileName: string,
+): Promise<FoundNar | undefined> {
+  if (incoming.request.method === 'HEAD') return undefined;
+  return await firstOf(incoming, async (cache) => await binaryCache.findOfferedArchive(cache, fileName));
+}
+
 async function sendSideFile(
   binaryCache: BinaryCache,
   incoming: CacheReadRequest,
   name: string,
 ): Promise<void> {
-  const listed = /^([0-9a-z]{32})\.ls$/.exec(name)?.[1];
-  const found = await firstOf(incoming, async (cache) =>
-    listed === undefined
-      ? await binaryCache.sideFiles.find(cache, name)
-      : await binaryCache.listings.find(cache, listed),
-  );
-  if (found === undefined) return await sendOfferedLog(binaryCache, incoming, name);
+  const found = await findSideFile(binaryCache, incoming, name);
+  if (found === undefined) return await sendOfferedFile(binaryCache, incoming, name);
+  if ('text' in found) return sendText(incoming, found.text, sideFileHeaders('application/json', undefined));
   await sendStored(binaryCache, incoming, {
     contentId: found.contentId,
     encoding: 'raw',
@@ -85,19 +94,35 @@ async function sendSideFile(
   });
 }
 
-async function sendOfferedLog(
+async function findSideFile(
+  binaryCache: BinaryCache,
+  incoming: CacheReadRequest,
+  name: string,
+): Promise<FoundDebugLink | undefined> {
+  const listed = /^([0-9a-z]{32})\.ls$/.exec(name)?.[1];
+  const buildId = parseDebugLinkName(name);
+  return await firstOf(incoming, async (cache) => {
+    if (listed !== undefined) return await binaryCache.listings.find(cache, listed);
+    if (buildId !== undefined) return await binaryCache.debugLinks.find(cache, buildId, name);
+    return await binaryCache.sideFiles.find(cache, name);
+  });
+}
+
+async function sendOfferedFile(
   binaryCache: BinaryCache,
   incoming: CacheReadRequest,
   name: string,
 ): Promise<void> {
-  const contentType = binaryCache.sideFiles.logTypeOf(name);
-  if (contentType === undefined) throw absent();
-  const log = await firstOf(incoming, async (cache) => await binaryCache.sources.findLog(cache, name));
-  if (log === undefined) throw absent();
   const { request, response } = incoming;
-  const headers = sideFileHeaders(contentType, log.contentEncoding);
-  response.writeHead(200, { ...headers, 'content-length': log.body.length });
-  response.end(request.method === 'HEAD' ? undefined : log.body);
+  const contentType = binaryCache.sideFiles.typeOf(name);
+  // nix asks so whether it has to send a link of its own; one of an upstream does not stand in for that.
+  const forWriter = request.method === 'HEAD' && name.startsWith('debuginfo/');
+  if (contentType === undefined || forWriter) throw absent();
+  const file = await firstOf(incoming, async (cache) => await binaryCache.sources.files.find(cache, name));
+  if (file === undefined) throw absent();
+  const headers = sideFileHeaders(contentType, file.contentEncoding);
+  response.writeHead(200, { ...headers, 'content-length': file.body.length });
+  response.end(request.method === 'HEAD' ? undefined : file.body);
 }
 
 function sideFileHeaders(contentType: string, contentEncoding: string | undefined): OutgoingHttpHeaders {

@@ -26,6 +26,8 @@ export interface UpstreamServer extends AsyncDisposable {
   readonly requests: string[];
   readonly files: Map<string, Buffer>;
   misbehave: Misbehaviour | undefined;
+  /** `name:base64`, by the upstream's key. */
+  sign(message: string): string;
   /** Puts a path there that holds `contents`; `change` makes its narinfo another one before it is signed. */
   add(name: string, contents: Buffer, options?: AddOptions): Promise<UpstreamPath>;
   /** No longer, or again, listening. */
@@ -70,6 +72,7 @@ export async function openUpstreamServer(): Promise<UpstreamServer> {
     requests,
     files,
     misbehave: undefined,
+    sign: (message) => signText(KEY, message),
     add: async (name, contents, options = {}) => await addPath(files, name, contents, options),
     start,
     stop,

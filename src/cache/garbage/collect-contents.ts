@@ -4,6 +4,7 @@
 import { setImmediate as pause } from 'node:timers/promises';
 import type { Kysely, SelectQueryBuilder } from 'kysely';
 import type { Database } from '../../storage/database.ts';
+import { isPulled } from '../sources/pulled-figures.ts';
 import type { Schema } from '../../storage/schema.ts';
 
 const ROWS_A_PAGE = 300;
@@ -66,6 +67,20 @@ export async function collectLogs(database: Database, cacheId: number, before: n
           .execute(),
     );
   return names.length;
+}
+
+/** Removes realisations from before `before` that upstreams have given; returns how many. They can be asked for again. */
+export async function collectPulledFiles(database: Database, before: number): Promise<number> {
+  const old = database.read.selectFrom('side_file').select('name').where('updated_at', '<', before);
+  if ((await old.where(isPulled('writer')).limit(1).execute()).length === 0) return 0;
+  return await database.write(async (transaction) => {
+    const gone = await transaction
+      .deleteFrom('side_file')
+      .where('updated_at', '<', before)
+      .where(isPulled('writer'))
+      .executeTakeFirst();
+    return Number(gone.numDeletedRows);
+  });
 }
 
 interface IdRange {

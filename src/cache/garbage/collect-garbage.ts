@@ -6,7 +6,12 @@ import type { Database } from '../../storage/database.ts';
 import { SlipwayError } from '../../util/errors.ts';
 import { applyPathPlan } from './apply-path-plan.ts';
 import { collectChunks, type ChunkCollection } from './collect-chunks.ts';
-import { collectContents, collectLogs, type ContentCollection } from './collect-contents.ts';
+import {
+  collectContents,
+  collectLogs,
+  collectPulledFiles,
+  type ContentCollection,
+} from './collect-contents.ts';
 import { collectPacks, type PackCollection } from './collect-packs.ts';
 import { readRoots, type RootPolicy } from './gc-roots.ts';
 import { takeLease } from './lease.ts';
@@ -111,6 +116,7 @@ async function collect(
     await collectPaths(parts.database, { settings, dryRun, now, roots, family, progress }, paths);
     if (!dryRun) logs += await collectOldLogs(parts.database, family, now);
   }
+  if (!dryRun) await collectPulledFiles(parts.database, now - PULLED_FILES_MS);
   // Packs that nobody names, left by what was cut off: another server's start may be far away.
   if (!dryRun) await sweep(parts.database, parts.blobs, { shared: true, now });
   const chunkOptions = { now, graceMs: settings.chunkGraceMs, progress, dryRun };
@@ -183,6 +189,9 @@ async function readFamilies(database: Database, settings: GarbageSettings): Prom
       ),
   );
 }
+
+/** How long what an upstream said of a derivation's output is believed without asking again. */
+const PULLED_FILES_MS = 30 * 24 * 3600 * 1000;
 
 /** Logs stay as long as paths would. */
 async function collectOldLogs(database: Database, family: Family, now: number): Promise<number> {

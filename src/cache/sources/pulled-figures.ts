@@ -1,5 +1,5 @@
 // How much a cache keeps of its upstreams, and whether that is more than it may.
-import { sql, type RawBuilder } from 'kysely';
+import { sql, type RawBuilder, type SqlBool } from 'kysely';
 import type { Database } from '../../storage/database.ts';
 import type { Cache } from '../cache-registry.ts';
 import { UPSTREAM_WRITER } from '../writer.ts';
@@ -56,6 +56,11 @@ export async function isOverPulledLimit(database: Database, expiredAt: number): 
 /** `value` for a row of `store_path` that came from an upstream, else nothing: to be summed. */
 export function valueIfPulled(value: RawBuilder<unknown>): RawBuilder<number> {
   return sql`case when store_path.writer >= ${UPSTREAM_WRITER} and store_path.writer < ${AFTER_UPSTREAMS} then ${value} else 0 end`;
+}
+
+/** Whether the writer of a row is an upstream. */
+export function isPulled(column: 'writer'): RawBuilder<SqlBool> {
+  return sql<SqlBool>`${sql.ref(column)} >= ${UPSTREAM_WRITER} and ${sql.ref(column)} < ${AFTER_UPSTREAMS}`;
 }
 
 /** The first text that is no longer behind the prefix. */

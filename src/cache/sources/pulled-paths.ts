@@ -15,6 +15,8 @@ import type { PackPool } from '../ingest/pack-pool.ts';
 import { writePath } from '../path-rows.ts';
 import type { Quotas } from '../quotas.ts';
 import type { SigningKeys } from '../signing-keys.ts';
+import type { SideFiles } from '../side-files.ts';
+import type { KeptFile } from './upstream-files.ts';
 import type { Upstream } from './upstream.ts';
 import { UPSTREAM_WRITER, type Writer } from '../writer.ts';
 
@@ -138,6 +140,18 @@ class OpenPulledStore implements PulledStore {
     const message = fingerprint(info);
     return (await this.#parts.keys.get(cache.name)).map((key) => signText(key, message));
   }
+}
+
+/** Keeps a file beside paths, unless somebody has pushed one of that name. */
+export async function keepPulledFile(
+  sideFiles: SideFiles,
+  { cache, name, body, upstream }: KeptFile,
+): Promise<void> {
+  async function* bytes(): AsyncGenerator<Buffer> {
+    yield await Promise.resolve(body);
+  }
+  const writer = writerOf(upstream).id;
+  await sideFiles.put({ cache, name, body: bytes(), contentEncoding: undefined, writer }, true);
 }
 
 function writerOf(upstream: Upstream): Writer {

@@ -20,6 +20,7 @@ export interface UpstreamGet {
   /** For the headers of the answer, redirects included. */
   readonly headersMs: number;
   readonly headers?: Readonly<Record<string, string>>;
+  readonly method?: 'HEAD';
 }
 
 export class UpstreamClient implements Disposable {
@@ -36,7 +37,7 @@ export class UpstreamClient implements Disposable {
   }
 
   /**
-   * GET of a file below the upstream's URL, or of what its narinfos name. The body must be read or destroyed. No answer,
+   * GET (or HEAD) of a file below the upstream's URL, or of what its narinfos name. The body must be read or destroyed. No answer,
    * too many redirects, or one to where we must not go: `unavailable`.
    */
   async get(file: string, wanted: UpstreamGet): Promise<IncomingMessage> {
@@ -70,6 +71,7 @@ export class UpstreamClient implements Disposable {
     const authorization = own ? await this.#authorize() : undefined;
     const start = url.protocol === 'https:' ? httpsRequest : httpRequest;
     const request = start(url, {
+      method: wanted.method ?? 'GET',
       agent: this.#agentFor(url.protocol, own),
       headers: {
         ...wanted.headers,

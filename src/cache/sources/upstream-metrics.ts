@@ -11,6 +11,9 @@ const DURATION_BOUNDS = [0.005, 0.025, 0.1, 0.25, 0.5, 1, 2, 10, 60, 600];
  */
 export type UpstreamOutcome = 'hit' | 'miss' | 'error' | 'refused' | 'skipped';
 
+/** What was asked for. `debuginfo` is the link to debug information and whether the NAR behind it is there. */
+export type QuestionKind = 'narinfo' | 'nar' | 'realisation' | 'debuginfo';
+
 export interface WatchedUpstream {
   readonly name: string;
   readonly breaker: BreakerState;
@@ -41,7 +44,7 @@ export class UpstreamMetrics {
     return [this.#requests, this.#seconds, this.#bytes, this.#shared, this.#breakers()];
   }
 
-  asked(upstream: string, kind: 'narinfo' | 'nar', outcome: UpstreamOutcome, ms?: number): void {
+  asked(upstream: string, kind: QuestionKind, outcome: UpstreamOutcome, ms?: number): void {
     this.#requests.add({ upstream, kind, outcome });
     if (ms !== undefined) this.#seconds.observe({ upstream, kind }, ms / 1000);
   }
@@ -50,7 +53,7 @@ export class UpstreamMetrics {
     this.#bytes.add({ upstream }, bytes);
   }
 
-  shared(kind: 'narinfo' | 'nar'): void {
+  shared(kind: QuestionKind): void {
     this.#shared.add({ kind });
   }
 

@@ -7,14 +7,14 @@ import { formatHash } from '../../nix/hash.ts';
 import { NarReader } from '../../nix/nar-reader.ts';
 import { storePathHash } from '../../nix/store-path.ts';
 import { LRUCache } from 'lru-cache';
-import { Semaphore } from '../../util/concurrency.ts';
 import { SlipwayError, isCode } from '../../util/errors.ts';
 import type { Cache } from '../cache-registry.ts';
 import { checkContentAddress } from '../trust/content-address.ts';
 import type { OpenedContent } from '../content-reader.ts';
 import { FlatHash } from '../ingest/flat-hash.ts';
 import type { PulledPaths, PulledStore } from './pulled-paths.ts';
-import { Spool } from './spool.ts';
+import { SharedFetches } from './shared-fetches.ts';
+import type { Spool } from './spool.ts';
 import { decompressNar, readableCompression } from './upstream-compression.ts';
 import type { UpstreamMetrics } from './upstream-metrics.ts';
 import type { Upstream } from './upstream.ts';
@@ -35,11 +35,6 @@ export interface PullParts {
   readonly onBad: (wanted: WantedNar) => void;
 }
 
-interface Pull {
-  readonly spool: Promise<Spool>;
-  readonly done: Promise<void>;
-}
-
 export interface WantedNar {
   readonly cache: Cache;
   readonly upstream: Upstream;
@@ -47,15 +42,22 @@ export interface WantedNar {
   readonly info: NarInfo;
 }
 
+/** Where a NAR goes while it arrives. */
+interface Receivers {
+  readonly spool: Spool;
+  readonly store: PulledStore;
+  readonly signal: AbortSignal;
+}
+
 export class UpstreamPulls implements AsyncDisposable {
   readonly #parts: PullParts;
-  readonly #running = new Map<string, Pull>();
+  readonly #fetches: SharedFetches;
   readonly #bad = new LRUCache<string, true>({ max: MOST_BAD, ttl: BAD_TTL_MS });
-  readonly #turns = new Semaphore(FETCHES);
-  readonly #closing = new AbortController();
 
   constructor(parts: PullParts) {
     this.#parts = parts;
+    const onShared = (): void => parts.metrics.shared('nar');
+    this.#fetches = new SharedFetches({ ...parts, atOnce: FETCHES, onShared });
   }
 
   /** Whether this NAR was fetched lately and was not what the narinfo says. */
@@ -64,64 +66,38 @@ export class UpstreamPulls implements AsyncDisposable {
   }
 
   open(wanted: WantedNar): OpenedContent {
+    const size = wanted.info.narSize;
+    const fetch = async (spool: Spool, signal: AbortSignal): Promise<void> =>
+      await this.#fetch(wanted, spool, signal);
     return {
-      length: wanted.info.narSize,
-      start: async ({ start, end }) => await this.#start(wanted, start, end),
+      length: size,
+      start: async ({ start, end }) =>
+        this.isBad(wanted)
+          ? undefined
+          : await this.#fetches.read({ key: keyOf(wanted), size, fetch }, start, end),
     };
   }
 
   /** Fetches under way are given up. */
   async [Symbol.asyncDispose](): Promise<void> {
-    this.#closing.abort();
-    await Promise.allSettled([...this.#running.values()].map(async ({ done }) => await done));
+    await this.#fetches[Symbol.asyncDispose]();
   }
 
-  async #start(wanted: WantedNar, start: number, end: number): Promise<AsyncIterable<Buffer> | undefined> {
-    if (this.isBad(wanted) || this.#closing.signal.aborted) return undefined;
-    try {
-      const spool = await this.#share(wanted).spool;
-      return await begun(spool.read(start, end));
-    } catch {
-      return undefined; // reported by the fetch itself
-    }
-  }
-
-  #share(wanted: WantedNar): Pull {
-    const key = keyOf(wanted);
-    const running = this.#running.get(key);
-    if (running) {
-      this.#parts.metrics.shared('nar');
-      return running;
-    }
-    const spool = Spool.open(this.#parts.directory, wanted.info.narSize);
-    const done = this.#fetch(wanted, spool).finally(() => this.#running.delete(key));
-    done.catch(() => undefined); // reported where it happens
-    const pull = { spool, done };
-    this.#running.set(key, pull);
-    return pull;
-  }
-
-  async #fetch(wanted: WantedNar, opening: Promise<Spool>): Promise<void> {
-    using _turn = await this.#turns.acquire();
+  async #fetch(wanted: WantedNar, spool: Spool, signal: AbortSignal): Promise<void> {
+    const { cache, info, upstream } = wanted;
     const started = performance.now();
-    const spool = await opening.catch((error: unknown) => {
-      this.#parts.onProblem(error);
-      throw error;
-    });
     try {
-      await using store = await this.#parts.store.begin(wanted.cache, wanted.info.narSize);
-      const flatHash = await this.#receive(wanted, spool, store);
+      await using store = await this.#parts.store.begin(cache, info.narSize);
+      const flatHash = await this.#receive(wanted, { spool, store, signal });
       spool.prove();
-      wanted.upstream.noteNar(undefined, performance.now() - started);
-      const { cache, info, upstream } = wanted;
+      upstream.noteNar(undefined, performance.now() - started);
       await store.publish({ cache, info, flatHash, upstream });
     } catch (error) {
-      spool.fail(error);
-      if (this.#closing.signal.aborted) return;
-      if (!isPassing(error)) this.#condemn(wanted);
-      wanted.upstream.noteNar(error, performance.now() - started);
-    } finally {
-      await spool.release();
+      if (!signal.aborted) {
+        if (!isPassing(error)) this.#condemn(wanted);
+        upstream.noteNar(error, performance.now() - started);
+      }
+      throw error;
     }
   }
 
@@ -131,12 +107,13 @@ export class UpstreamPulls implements AsyncDisposable {
   }
 
   /** Throws unless exactly the NAR that was signed has come. Returns the hash of the file, when it is a single one. */
-  async #receive(wanted: WantedNar, spool: Spool, store: PulledStore): Promise<Buffer | undefined> {
+  async #receive(wanted: WantedNar, { spool, store, signal }: Receivers): Promise<Buffer | undefined> {
     const { upstream, info, cache } = wanted;
     const flat = new FlatHash();
     const reader = new NarReader(flat, { maxSize: info.narSize });
     const hash = createHash('sha256');
-    const file = upstream.readNar(info, this.#closing.signal);
+    const most = info.narSize + info.narSize / 64 + 1024 * 1024; // compression may grow what is random, not by much
+    const file = upstream.readNar({ url: info.url, what: info.storePath, most }, signal);
     for await (const bytes of decompressNar(file, readableCompression(info.compression) ?? 'none')) {
       reader.write(bytes);
       hash.update(bytes);
@@ -166,22 +143,4 @@ function isPassing(error: unknown): boolean {
 
 function keyOf({ cache, info }: WantedNar): string {
   return `${cache.id}/${storePathHash(info.storePath)}/${formatHash(info.narHash)}`;
-}
-
-/** Reads the first piece at once, so that what fails before it is found before anything is promised. */
-async function begun(pieces: AsyncIterable<Buffer>): Promise<AsyncIterable<Buffer>> {
-  const iterator = pieces[Symbol.asyncIterator]();
-  const first = await iterator.next();
-  return resumed(first, iterator);
-}
-
-async function* resumed(
-  first: IteratorResult<Buffer>,
-  iterator: AsyncIterator<Buffer>,
-): AsyncIterable<Buffer> {
-  try {
-    for (let next = first; next.done !== true; next = await iterator.next()) yield next.value;
-  } finally {
-    await iterator.return?.();
-  }
 }

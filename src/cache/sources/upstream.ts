@@ -1,9 +1,16 @@
 // One upstream: any binary cache over HTTP whose signatures we were told to trust. Its word counts only when one of the
 // configured keys has signed it; what it sends counts only when it has the hash that was signed.
-import type { IncomingMessage } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage } from 'node:http';
 import { setTimeout as wait } from 'node:timers/promises';
 import type { UpstreamConfig } from '../../api/source-config.ts';
+import { debugLinkNames, parseDebugLink, type DebugLink } from '../../nix/debug-link.ts';
 import { fingerprint, MAX_NARINFO_BYTES, parseNarInfo, type NarInfo } from '../../nix/narinfo.ts';
+import {
+  parseRealisation,
+  realisationFingerprint,
+  type Realisation,
+  type RealisationKey,
+} from '../../nix/realisation.ts';
 import { parsePublicKey, verifyText, type PublicKey } from '../../nix/signature.ts';
 import { storePathHash } from '../../nix/store-path.ts';
 import { asSlipwayError, isCode, messageOf, SlipwayError } from '../../util/errors.ts';
@@ -15,10 +22,10 @@ import {
   type BreakerState,
 } from './circuit-breaker.ts';
 import { readUpstreamText, unavailable, UpstreamClient } from './upstream-client.ts';
-import type { UpstreamMetrics } from './upstream-metrics.ts';
+import type { QuestionKind, UpstreamMetrics } from './upstream-metrics.ts';
 import { readableCompression } from './upstream-compression.ts';
 
-const NARINFO_MS = 60_000; // the caller's signal comes first
+const ANSWER_MS = 60_000; // the caller's signal comes first
 const NAR_HEADERS_MS = 30_000;
 const PROBE_MS = 5_000;
 /** A transfer that breaks is taken up where it broke, so often. */
@@ -26,14 +33,41 @@ const TRANSFERS = 4;
 const RESUME_PAUSE_MS = 250;
 const REPORT_EVERY_MS = 60_000;
 const ABSENT = new Set([403, 404, 410]); // S3 without the right to list says 403 for what is not there
+const NO_HEAD = new Set([405, 501]);
 
+/** Of a realisation, or of a link to debug information. */
+const MAX_SMALL_BYTES = 1024 * 1024;
 /** They are held in memory on their way. */
 const MAX_LOG_BYTES = 16 * 1024 * 1024;
 const LOG_HEADERS_MS = 10_000;
 
-export interface OfferedLog {
+/** A file that is handed on as it came. */
+export interface OfferedFile {
   readonly body: Buffer;
   readonly contentEncoding: string | undefined;
+}
+
+/** A file of a NAR, by its name below the upstream's URL. */
+export interface NarFile {
+  readonly url: string;
+  /** For messages. */
+  readonly what: string;
+  /** More bytes than these are `too_large`. */
+  readonly most: number;
+}
+
+/** A small file, and how to read it: what it says, `undefined` when that is of no use, or an error when it is not to be believed. */
+interface Question<T> {
+  readonly kind: QuestionKind;
+  readonly file: string;
+  readonly method?: 'HEAD';
+  readonly limit: number;
+  readonly read: (answer: UpstreamAnswer) => T | undefined;
+}
+
+interface UpstreamAnswer {
+  readonly text: string;
+  readonly headers: IncomingHttpHeaders;
 }
 
 export interface UpstreamParts {
@@ -71,32 +105,46 @@ export class Upstream implements Disposable {
    * Rejects when it cannot be asked, or when what it says is not to be believed.
    */
   async findNarInfo(hash: string, storeDir: string, signal: AbortSignal): Promise<NarInfo | undefined> {
-    if (!this.#mayAsk()) {
-      this.#parts.metrics.asked(this.name, 'narinfo', 'skipped');
-      throw new SlipwayError('unavailable', `The upstream ${this.name} is left alone after failures.`);
+    return await this.#ask(
+      {
+        kind: 'narinfo',
+        file: `${hash}.narinfo`,
+        limit: MAX_NARINFO_BYTES,
+        read: ({ text }) => this.#verified(text, hash, storeDir),
+      },
+      signal,
+    );
+  }
+
+  /** The realisation in the file `name`, its signature checked; otherwise as findNarInfo. */
+  async findRealisation(
+    name: string,
+    key: RealisationKey,
+    signal: AbortSignal,
+  ): Promise<Realisation | undefined> {
+    const read = ({ text }: UpstreamAnswer): Realisation => this.#verifiedRealisation(text, key);
+    return await this.#ask({ kind: 'realisation', file: name, limit: MAX_SMALL_BYTES, read }, signal);
+  }
+
+  /** Where debug information lies, under whichever name the upstream has that. Nobody signs it; otherwise as findNarInfo. */
+  async findDebugLink(buildId: string, signal: AbortSignal): Promise<DebugLink | undefined> {
+    const read = ({ text }: UpstreamAnswer): DebugLink => parseDebugLink(text, buildId);
+    for (const file of debugLinkNames(buildId)) {
+      const link = await this.#ask({ kind: 'debuginfo', file, limit: MAX_SMALL_BYTES, read }, signal);
+      if (link !== undefined) return link;
     }
-    const started = performance.now();
-    const count = (outcome: 'hit' | 'miss' | 'error' | 'refused'): void =>
-      this.#parts.metrics.asked(this.name, 'narinfo', outcome, performance.now() - started);
-    const text = await this.#fetchNarInfo(hash, signal).catch((error: unknown) => {
-      if (!wasGivenUp(signal)) count('error');
-      throw error;
-    });
-    try {
-      const info = text === undefined ? undefined : this.#verified(text, hash, storeDir);
-      count(info === undefined ? 'miss' : 'hit');
-      return info;
-    } catch (error) {
-      count('refused');
-      this.#report(error);
-      throw error;
-    }
+    return undefined;
+  }
+
+  /** Bytes of a file; `undefined` when the upstream does not have it, or does not know. Rejects when it cannot be asked. */
+  async findSize(file: string, signal: AbortSignal): Promise<number | undefined> {
+    return await this.#ask({ kind: 'debuginfo', file, method: 'HEAD', limit: 0, read: sizeOf }, signal);
   }
 
   /** A build log as the upstream has it. Nobody signs logs: they are for people. Rejects when it cannot be asked. */
-  async findLog(name: string, signal: AbortSignal): Promise<OfferedLog | undefined> {
+  async findLog(name: string, signal: AbortSignal): Promise<OfferedFile | undefined> {
     if (!this.#mayAsk()) return undefined;
-    const response = await this.#client.get(name, { signal, headersMs: LOG_HEADERS_MS });
+    const response = await this.#client.get(urlOf(name), { signal, headersMs: LOG_HEADERS_MS });
     if (response.statusCode !== 200) {
       response.destroy();
       return undefined;
@@ -106,15 +154,13 @@ export class Upstream implements Disposable {
     return { body, contentEncoding: response.headers['content-encoding'] };
   }
 
-  /** The file that the narinfo names, as it is sent; taken up where it breaks. Not there any more: `not_found`. */
-  async *readNar(info: NarInfo, signal: AbortSignal): AsyncIterable<Buffer> {
-    const most = info.narSize + info.narSize / 64 + 1024 * 1024; // compression may grow what is random, not by much
+  /** A file as it is sent; taken up where it breaks. Not there any more: `not_found`. */
+  async *readNar({ url, what, most }: NarFile, signal: AbortSignal): AsyncIterable<Buffer> {
     for (let at = 0, transfer = 1; ; transfer++)
       try {
-        for await (const piece of this.#readFrom(info.url, at, signal)) {
+        for await (const piece of this.#readFrom(url, at, signal)) {
           at += piece.length;
-          if (at > most)
-            throw new SlipwayError('too_large', `${info.storePath} is larger than its narinfo says.`);
+          if (at > most) throw new SlipwayError('too_large', `${what} is larger than was said.`);
           this.#parts.metrics.received(this.name, piece.length);
           yield piece;
         }
@@ -164,14 +210,44 @@ export class Upstream implements Disposable {
     }
   }
 
-  async #fetchNarInfo(hash: string, signal: AbortSignal): Promise<string | undefined> {
+  async #ask<T>(question: Question<T>, signal: AbortSignal): Promise<T | undefined> {
+    const { metrics } = this.#parts;
+    if (!this.#mayAsk()) {
+      metrics.asked(this.name, question.kind, 'skipped');
+      throw new SlipwayError('unavailable', `The upstream ${this.name} is left alone after failures.`);
+    }
+    const started = performance.now();
+    const count = (outcome: 'hit' | 'miss' | 'error' | 'refused'): void =>
+      metrics.asked(this.name, question.kind, outcome, performance.now() - started);
+    const answer = await this.#fetch(question, signal).catch((error: unknown) => {
+      if (!wasGivenUp(signal)) count('error');
+      throw error;
+    });
     try {
-      const response = await this.#client.get(`${hash}.narinfo`, { signal, headersMs: NARINFO_MS });
-      const body = await readUpstreamText(response, MAX_NARINFO_BYTES);
+      const found = answer && question.read(answer);
+      count(found === undefined ? 'miss' : 'hit');
+      return found;
+    } catch (error) {
+      count('refused');
+      this.#report(error);
+      throw error;
+    }
+  }
+
+  /** `undefined` when it is not there. */
+  async #fetch(
+    { file, method, limit }: Pick<Question<unknown>, 'file' | 'method' | 'limit'>,
+    signal: AbortSignal,
+  ): Promise<UpstreamAnswer | undefined> {
+    try {
+      const wanted = { signal, headersMs: ANSWER_MS, ...(method && { method }) };
+      const response = await this.#client.get(urlOf(file), wanted);
       const status = response.statusCode ?? 0;
-      if (status !== 200 && !ABSENT.has(status)) throw this.#answered(status);
+      const body = await readUpstreamText(response, status === 200 ? limit : MAX_NARINFO_BYTES);
+      const absent = ABSENT.has(status) || (method === 'HEAD' && NO_HEAD.has(status));
+      if (status !== 200 && !absent) throw this.#answered(status);
       this.#breaker = afterSuccess();
-      return status === 200 ? body.toString('utf8') : undefined;
+      return status === 200 ? { text: body.toString('utf8'), headers: response.headers } : undefined;
     } catch (error) {
       // Another upstream was faster, or the server stops: that says nothing about this one.
       if (!wasGivenUp(signal)) this.#failed(error);
@@ -210,18 +286,25 @@ export class Upstream implements Disposable {
         'narinfo_invalid',
         `${this.name} answered with ${info.storePath} when asked for ${hash}.`,
       );
-    const message = fingerprint(info);
-    if (!info.signatures.some((signature) => verifyText(this.#keys, message, signature)))
-      throw new SlipwayError(
-        'signature_invalid',
-        `${this.name}: no key that counts has signed ${info.storePath}.`,
-        {
-          next: `Its signatures: ${info.signatures.map((one) => one.split(':', 1)[0]).join(', ') || 'none'}. Compare with "slipway cache upstream list".`,
-        },
-      );
+    this.#checkSigned(info.storePath, fingerprint(info), info.signatures);
     if (info.narHash.algo !== 'sha256' || readableCompression(info.compression) === undefined)
       return undefined;
     return info;
+  }
+
+  #verifiedRealisation(text: string, key: RealisationKey): Realisation {
+    const realisation = parseRealisation(text, key);
+    const what = `that ${key.form === 'hash' ? key.id : `${key.drvPath}^${key.outputName}`} is ${realisation.outPath}`;
+    this.#checkSigned(what, realisationFingerprint(realisation), realisation.signatures);
+    return realisation;
+  }
+
+  #checkSigned(what: string, message: string, signatures: readonly string[]): void {
+    if (signatures.some((signature) => verifyText(this.#keys, message, signature))) return;
+    const names = signatures.map((one) => one.split(':', 1)[0]).join(', ') || 'none';
+    throw new SlipwayError('signature_invalid', `${this.name}: no key that counts has signed ${what}.`, {
+      next: `Its signatures: ${names}. Compare with "slipway cache upstream list".`,
+    });
   }
 
   #answered(status: number): SlipwayError {
@@ -244,6 +327,16 @@ export class Upstream implements Disposable {
 
 export function upstreamName({ url }: Pick<UpstreamConfig, 'url'>): string {
   return url.replace(/^https?:\/\//, '').replace(/\/+$/, '');
+}
+
+function sizeOf({ headers }: UpstreamAnswer): number | undefined {
+  const length = headers['content-length'] ?? '';
+  return /^[1-9]\d{0,14}$/.test(length) ? Number(length) : undefined;
+}
+
+/** Nix's names may hold a question mark, which would begin a query. */
+function urlOf(name: string): string {
+  return name.replaceAll('?', '%3F');
 }
 
 /** Whether the caller ended the question; its deadline passing is the upstream's failure. */
