@@ -103,9 +103,15 @@ function formatPatches(patches: readonly Patch[]): Buffer[] {
   return parts;
 }
 
+/** Memory of that length for a frame that came in pieces. */
+export type Allocate = (length: number) => Buffer;
+
 /** The records of a bundle as it arrives; memory is bounded by the largest record. Anything else is `invalid`. */
-export async function* readRecords(body: AsyncIterable<Buffer>): AsyncGenerator<BundleRecord> {
-  const bytes = new ByteQueue(body);
+export async function* readRecords(
+  body: AsyncIterable<Buffer>,
+  allocate: Allocate = (length) => Buffer.allocUnsafeSlow(length),
+): AsyncGenerator<BundleRecord> {
+  const bytes = new ByteQueue(body, allocate);
   try {
     const magic = await bytes.take(BUNDLE_MAGIC.length);
     if (magic?.equals(FIRST_MAGIC) === true) throw outdated();
@@ -240,13 +246,18 @@ class Fields {
   }
 }
 
+/** What is shorter comes out of Node's own pool. */
+const LEAST_ALLOCATED = 4096;
+
 /** Takes a stream apart into runs of the wanted length. */
 class ByteQueue {
   readonly #source: AsyncIterator<Buffer>;
+  readonly #allocate: Allocate;
   #held: Buffer = Buffer.alloc(0);
 
-  constructor(source: AsyncIterable<Buffer>) {
+  constructor(source: AsyncIterable<Buffer>, allocate: Allocate) {
     this.#source = source[Symbol.asyncIterator]();
+    this.#allocate = allocate;
   }
 
   /** `undefined` at the end of the stream; an end in between is `invalid`. */
@@ -268,7 +279,15 @@ class ByteQueue {
     if (missing === length) return undefined;
     if (missing > 0) throw broken('it ends too early');
     const [first] = parts;
-    return parts.length === 1 ? first : Buffer.concat(parts, length);
+    return parts.length === 1 ? first : this.#join(parts, length);
+  }
+
+  #join(parts: readonly Buffer[], length: number): Buffer {
+    if (length < LEAST_ALLOCATED) return Buffer.concat(parts, length);
+    const joined = this.#allocate(length);
+    let at = 0;
+    for (const part of parts) at += part.copy(joined, at);
+    return joined;
   }
 
   async close(): Promise<void> {

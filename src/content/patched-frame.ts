@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 import { constants, createZstdCompress, type ZstdCompress } from 'node:zlib';
 import { Semaphore } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { COMPRESSION_LEVEL, decodeFrame, FRAME_BYTES } from './frame-codec.ts';
+import { COMPRESSION, decodeFrame, FRAME_BYTES } from './frame-codec.ts';
 
 /** A place in a chunk, or in all that a frame holds. */
 export interface Place {
@@ -90,7 +90,7 @@ function newEncoder(): ZstdCompress {
   return createZstdCompress({
     flush: constants.ZSTD_e_flush,
     chunkSize: FRAME_BYTES + (FRAME_BYTES >> 8) + 512 + MOST_PLACES * 64,
-    params: { [constants.ZSTD_c_compressionLevel]: COMPRESSION_LEVEL },
+    params: COMPRESSION,
   });
 }
 

@@ -7,7 +7,7 @@ import { FILLER } from './normaliser.ts';
 import { isPatchedFrame, MOST_PLACES, MOST_PLACES_A_FRAME, type Place } from './patched-frame.ts';
 import { parseSingleFrame } from './zstd-frames.ts';
 
-/** Readers keep as much in memory. Our own encoder asks for 2 MiB at most. */
+/** Readers keep as much in memory. Our own encoder asks for as much as a frame has. */
 const LARGEST_WINDOW = 8 * 1024 * 1024;
 /** zstd's bound for bytes that do not compress, and what places add to it. */
 export const LARGEST_FRAME: number = FRAME_BYTES + (FRAME_BYTES >> 8) + 512 + MOST_PLACES_A_FRAME * 64;

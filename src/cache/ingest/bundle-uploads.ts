@@ -13,6 +13,7 @@ import { storePathHash } from '../../nix/store-path.ts';
 import { asSlipwayError, SlipwayError } from '../../util/errors.ts';
 import { BundleIntake, type ArrivingNar } from './bundle-intake.ts';
 import type { Cache } from '../cache-registry.ts';
+import { ChunkMemory } from './chunk-memory.ts';
 import { claimChunks } from './claim-chunks.ts';
 import { commitContents, commitPacks } from './commit-content.ts';
 import { findHeldContent, isHeld, type HeldContent } from './held-contents.ts';
@@ -79,7 +80,8 @@ export class BundleUploads {
     const { maxNarSize } = upload;
     const parts = { database, blobs, packs: sink, sessions: this.#sessions, scope, maxNarSize };
     await using intake = new BundleIntake(parts);
-    const paths = await readBundle(upload, intake);
+    const frames = new ChunkMemory();
+    const paths = await readBundle(upload, intake, frames);
     await this.#admit(upload, scope, paths, intake.nars);
     const bundle = { nars: intake.nars, paths, packs: await sealed(sink, intake.nars) };
     await this.#parts.database.write(async (transaction) => await this.#commit(transaction, scope, bundle));
@@ -88,6 +90,7 @@ export class BundleUploads {
     for (const { restorer, restored, failure } of intake.nars)
       if (restorer !== undefined && restored === undefined && failure === undefined)
         this.#sessions.keep(scope, restorer);
+    frames.release(); // not after a failure: something may still be reading them
     return {
       paths: paths.map(({ info, failure }) => ({ info, ...(failure && { failure }) })),
       lost: intake.nars.filter(({ restorer }) => restorer === undefined).map(({ hash }) => hash),
@@ -170,9 +173,13 @@ interface WholeBundle {
   readonly packs: readonly SealedPack[];
 }
 
-async function readBundle(upload: BundleUpload, intake: BundleIntake): Promise<ArrivingPath[]> {
+async function readBundle(
+  upload: BundleUpload,
+  intake: BundleIntake,
+  frames: ChunkMemory,
+): Promise<ArrivingPath[]> {
   const paths: ArrivingPath[] = [];
-  for await (const record of readRecords(upload.body)) {
+  for await (const record of readRecords(upload.body, (length) => frames.take(length))) {
     switch (record.kind) {
       case 'begin':
         intake.begin(record);

@@ -1,10 +1,9 @@
-// Memory that the frames of one batch are decoded into, used again for later batches: buffers of their own would make as
-// much garbage as is uploaded.
-import { FRAME_BYTES } from '../../content/frame-codec.ts';
+// Memory for the frames of an upload, as they come and decoded, used again for later ones: buffers of their own would make
+// several times as much garbage as is uploaded.
 
 const SLAB_BYTES = 4 * 1024 * 1024;
 /** Kept between uploads. */
-const MOST_SPARE = 4;
+const MOST_SPARE = 6;
 
 const spare: Buffer[] = [];
 
@@ -12,9 +11,9 @@ export class ChunkMemory {
   readonly #slabs: Buffer[] = [];
   #free: Buffer = Buffer.alloc(0);
 
-  /** `length` bytes, at most those of a frame, that are the caller's until `release()`. */
+  /** `length` bytes, far fewer than a slab has, that are the caller's until `release()`. */
   take(length: number): Buffer {
-    if (length > FRAME_BYTES) throw new RangeError(`a frame of ${length} bytes`);
+    if (length > SLAB_BYTES) throw new RangeError(`a frame of ${length} bytes`);
     if (length > this.#free.length) {
       const slab = spare.pop() ?? Buffer.allocUnsafeSlow(SLAB_BYTES);
       this.#slabs.push(slab);
