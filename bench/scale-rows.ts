@@ -1,6 +1,6 @@
 // A database as a million published paths leave it, for bench/scale.ts: real tables, triggers, recipes and narinfos. Made
 // up are the bytes of chunks (no pack exists), signatures (of the right length) and how much is shared: each path uses
-// 1 to 400 chunks, 13 in the mean, and a quarter of these are new with it.
+// 1 to 800 chunks, 25 in the mean, and a quarter of these are new with it.
 import { hash as digest } from 'node:crypto';
 import { DatabaseSync, type StatementSync } from 'node:sqlite';
 import { formatRecipe } from '../src/content/recipe.ts';
@@ -160,10 +160,10 @@ class Filler {
   #chunkCount(): number {
     const kind = this.#random.next();
     if (kind < 0.6) return 1;
-    if (kind < 0.85) return 2 + this.#random.below(3);
-    if (kind < 0.95) return 8 + this.#random.below(25);
-    if (kind < 0.99) return 64 + this.#random.below(137);
-    return 400;
+    if (kind < 0.85) return 3 + this.#random.below(6);
+    if (kind < 0.95) return 16 + this.#random.below(50);
+    if (kind < 0.99) return 128 + this.#random.below(273);
+    return 800;
   }
 
   #chunk(): Buffer {

@@ -18,6 +18,8 @@ const LARGEST_RECORD = 2 * 1024 * 1024;
 export class Bundle {
   /** NARs whose path record is in this bundle, in order. */
   readonly finished: OutgoingNar[] = [];
+  /** NARs of which this bundle brings chunks, in order. */
+  readonly nars: OutgoingNar[] = [];
   /** What its chunks decode to. */
   rawBytes = 0;
   #size = BUNDLE_MAGIC.length;
@@ -76,6 +78,7 @@ export class Bundle {
   #open(nar: OutgoingNar): void {
     if (this.#current === nar) return;
     this.#current = nar;
+    this.nars.push(nar);
     const hash = Buffer.from(nar.info.narHash.bytes);
     const { length } = nar.chunks;
     this.#add(

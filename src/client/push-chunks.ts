@@ -6,13 +6,13 @@ import { plain, type PatchedChunk } from '../content/chunk-patcher.ts';
 import { MOST_PATHS_A_BUNDLE, type ChunkRecord, type FrameRecord } from '../content/bundle-format.ts';
 import { encodeFrame } from '../content/frame-codec.ts';
 import { SlabCutter, type SlabChunk, type SlabWindow } from '../content/slab-cutter.ts';
-import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
 import type { PathInfo } from '../effects/path-info.ts';
 import { mapAhead } from '../util/concurrency.ts';
-import { ERROR_CODES, SlipwayError, type ErrorCode } from '../util/errors.ts';
+import { SlipwayError } from '../util/errors.ts';
 import { Bundle, type OutgoingNar } from './bundle.ts';
+import { BundleSender } from './bundle-sender.ts';
 import { ChunkEncoder, type EncodedChunks } from './chunk-encoder.ts';
-import { changedOnDisk, readNar } from './read-nar.ts';
+import { readNar } from './read-nar.ts';
 import type { PushTally } from './push-tally.ts';
 import type { SlipwayCache } from './slipway-cache.ts';
 
@@ -27,8 +27,6 @@ export interface ChunkPushOptions {
 /** A window is a slab of 4 MiB, or so many chunks of small paths. */
 const WINDOW_CHUNKS = 256;
 const WINDOWS_AHEAD = 3;
-/** Half of what may be sent: far from every limit, large enough that answers are few. */
-const BUNDLE_BYTES = 12 * 1024 * 1024;
 /** What a bundle may make the server restore: it then answers within a second or two. */
 const BUNDLE_RAW_BYTES = 256 * 1024 * 1024;
 /** A quarter of what may be in one: the others wait for its transaction. */
@@ -78,25 +76,29 @@ interface EncodedWindow {
 }
 
 class ChunkPush {
-  readonly published = new Set<string>();
   readonly #options: ChunkPushOptions;
   readonly #stop = new AbortController();
   readonly #signal: AbortSignal;
   readonly #encoder: ChunkEncoder;
+  readonly #sender: BundleSender;
   /** Names of chunks that the cache holds or that are in a bundle already. */
   readonly #sent = new Set<string>();
   /** Of bundles that are answered. */
   readonly #spare: Buffer[] = [];
   #bundle: Bundle;
   #sending: Promise<void> = Promise.resolve();
-  #overtaken = false;
 
   constructor(options: ChunkPushOptions) {
     this.#options = options;
     const { signal: outer } = options;
     this.#signal = outer ? AbortSignal.any([outer, this.#stop.signal]) : this.#stop.signal;
     this.#encoder = new ChunkEncoder(options.cache, this.#signal);
-    this.#bundle = Bundle.ofSize(this.#largest);
+    this.#sender = new BundleSender(options, this.#signal);
+    this.#bundle = Bundle.ofSize(this.#sender.fullBytes);
+  }
+
+  get published(): ReadonlySet<string> {
+    return this.#sender.published;
   }
 
   /** `overtaken`: the cache does not hold any more what it said it did; `published` says what got through. */
@@ -107,11 +109,11 @@ class ChunkPush {
       });
       for await (const encoded of windows) {
         await this.#assemble(encoded);
-        if (this.#overtaken) break;
+        if (this.#sender.isOvertaken) break;
       }
       await this.#send();
       await this.#sending;
-      return this.#overtaken ? 'overtaken' : 'done';
+      return this.#sender.isOvertaken ? 'overtaken' : 'done';
     } catch (error) {
       this.#stop.abort();
       await this.#sending; // when sending failed, everything else was stopped because of it
@@ -156,11 +158,7 @@ class ChunkPush {
   }
 
   #isFull({ size, rawBytes, finished }: Bundle): boolean {
-    return size >= this.#largest || rawBytes >= BUNDLE_RAW_BYTES || finished.length >= BUNDLE_PATHS;
-  }
-
-  get #largest(): number {
-    return Math.min(BUNDLE_BYTES, this.#options.cache.maxBundle / 2);
+    return size >= this.#sender.fullBytes || rawBytes >= BUNDLE_RAW_BYTES || finished.length >= BUNDLE_PATHS;
   }
 
   async #recordOf(
@@ -187,52 +185,11 @@ class ChunkPush {
   async #send(): Promise<void> {
     await this.#sending;
     const bundle = this.#bundle;
-    if (bundle.isEmpty || this.#overtaken) return;
+    if (bundle.isEmpty || this.#sender.isOvertaken) return;
     const buffer = this.#spare.pop();
-    this.#bundle = buffer === undefined ? Bundle.ofSize(this.#largest) : new Bundle(buffer);
-    this.#sending = this.#sendBundle(bundle);
+    this.#bundle = buffer === undefined ? Bundle.ofSize(this.#sender.fullBytes) : new Bundle(buffer);
+    this.#sending = this.#sender.send(bundle).then(() => void this.#spare.push(bundle.buffer));
     this.#sending.catch(() => this.#stop.abort());
-  }
-
-  async #sendBundle(bundle: Bundle): Promise<void> {
-    const answer = await this.#post(bundle);
-    this.#spare.push(bundle.buffer);
-    if (answer === undefined) return;
-    const lost = new Set(answer.lost);
-    const results = bundle.finished.map((nar, n) => ({ nar, failure: answer.paths[n]?.failure }));
-    const failures: SlipwayError[] = [];
-    for (const { nar, failure } of results) {
-      if (failure === undefined) this.#publish(nar);
-      else if (lost.has(Buffer.from(nar.info.narHash.bytes).toString('hex'))) await this.#sendAgain(nar);
-      else failures.push(failureOf(nar, failure));
-    }
-    if (failures[0] !== undefined) throw failures[0];
-  }
-
-  /** The server that has taken the end does not know the beginning; what it needs is durable, so names are enough. */
-  async #sendAgain(nar: OutgoingNar): Promise<void> {
-    const bundle = Bundle.ofSize(0);
-    const again: OutgoingNar = { info: nar.info, chunks: [], left: 0 };
-    for (const record of nar.chunks) bundle.chunks(again, record);
-    bundle.finish(again);
-    const answer = await this.#post(bundle);
-    if (answer === undefined) return;
-    const failure = answer.paths[0]?.failure;
-    if (failure !== undefined) throw failureOf(nar, failure);
-    this.#publish(nar);
-  }
-
-  async #post(bundle: Bundle): Promise<BundleAnswer | undefined> {
-    const { cache, tally } = this.#options;
-    const answer = await cache.send(bundle.bytes(), bundle.rawBytes, this.#signal);
-    if (answer === undefined) this.#overtaken = true;
-    else tally.sentBytes += bundle.size;
-    return answer;
-  }
-
-  #publish({ info }: OutgoingNar): void {
-    this.published.add(info.path);
-    this.#options.tally.pushed(info.path);
   }
 
   #throwIfStopped(): void {
@@ -248,13 +205,4 @@ function recordOf({ hash, bytes, patches }: PatchedChunk): ChunkRecord {
 
 function nameOf({ hash }: PatchedChunk): string {
   return hash.toString('latin1');
-}
-
-function failureOf({ info }: OutgoingNar, { code, message, next }: UploadFailure): SlipwayError {
-  if (code === 'nar_hash_mismatch' || code === 'nar_invalid') return changedOnDisk(info);
-  const known = code in ERROR_CODES ? (code as ErrorCode) : 'invalid';
-  return new SlipwayError(known, message, {
-    ...(next !== undefined && { next }),
-    facts: { path: info.path },
-  });
 }

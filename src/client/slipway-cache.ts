@@ -17,14 +17,22 @@ import type { CacheAnswer, CacheEndpoint } from './cache-endpoint.ts';
 const RESTORED_BYTES_PER_MS = 20_000;
 
 export interface SlipwayCache {
+  readonly url: string;
   /** Most bytes of a bundle. */
   readonly maxBundle: number;
   /** Which of the store paths' hashes the cache lacks. Asking counts as use of the others. */
   findMissing(hashes: readonly string[], signal?: AbortSignal): Promise<Set<string>>;
   /** For each chunk, whether it has to be sent. */
   findMissingChunks(hashes: readonly Buffer[], signal?: AbortSignal): Promise<boolean[]>;
-  /** `rawBytes`: what its chunks decode to. `undefined`: the cache does not hold what the bundle counted on. */
-  send(bundle: Buffer, rawBytes: number, signal?: AbortSignal): Promise<BundleAnswer | undefined>;
+  /**
+   * `rawBytes`: what its chunks decode to. `absent`: the cache does not hold what the bundle counted on. `too-large`: what
+   * stands in front of the cache lets no body of that size through.
+   */
+  send(
+    bundle: Buffer,
+    rawBytes: number,
+    signal?: AbortSignal,
+  ): Promise<BundleAnswer | 'absent' | 'too-large'>;
 }
 
 /** `undefined` where the server, or this version of it, cannot be talked to like that. Without a grant this fails. */
@@ -49,11 +57,17 @@ export async function findSlipwayCache(
 
 class SlipwayEndpoint implements SlipwayCache {
   readonly maxBundle: number;
+  /** The first large body waits for a refusal, which could otherwise be lost in a broken pipe. */
+  #asksFirst = true;
   readonly #endpoint: CacheEndpoint;
 
   constructor(endpoint: CacheEndpoint, maxBundle: number) {
     this.#endpoint = endpoint;
     this.maxBundle = maxBundle;
+  }
+
+  get url(): string {
+    return this.#endpoint.url;
   }
 
   async findMissing(hashes: readonly string[], signal?: AbortSignal): Promise<Set<string>> {
@@ -71,25 +85,39 @@ class SlipwayEndpoint implements SlipwayCache {
     return hashes.map((_, n) => answer.body.charCodeAt(n) === 1);
   }
 
-  async send(bundle: Buffer, rawBytes: number, signal?: AbortSignal): Promise<BundleAnswer | undefined> {
+  async send(
+    bundle: Buffer,
+    rawBytes: number,
+    signal?: AbortSignal,
+  ): Promise<BundleAnswer | 'absent' | 'too-large'> {
     const timeoutMs = 60_000 + rawBytes / RESTORED_BYTES_PER_MS;
-    const { answer, file } = await this.#post('bundles', bundle, { signal, timeoutMs });
+    const limits = { signal, timeoutMs, askFirst: this.#asksFirst };
+    const { answer, file } = await this.#post('bundles', bundle, limits);
     const json = parseJson(answer.body);
     const told = bundleAnswer.safeParse(json);
+    this.#asksFirst &&= !told.success;
     if (told.success) return told.data;
     const refusal = uploadRefusal.safeParse(json);
-    if (refusal.success && refusal.data.absent === true) return undefined;
+    if (refusal.success && refusal.data.absent === true) return 'absent';
+    if (!refusal.success && answer.status === 413) return 'too-large';
     throw this.#endpoint.refusal('POST', file, answer);
   }
 
   async #post(
     action: string,
     body: Buffer,
-    limits: { readonly signal?: AbortSignal | undefined; readonly timeoutMs?: number },
+    {
+      askFirst = false,
+      ...limits
+    }: {
+      readonly signal?: AbortSignal | undefined;
+      readonly timeoutMs?: number;
+      readonly askFirst?: boolean;
+    },
   ): Promise<{ readonly answer: CacheAnswer; readonly file: string }> {
     const file = `${baseOf(this.#endpoint)}/${action}`;
     const type = action === 'missing-paths' ? 'application/json' : 'application/octet-stream';
-    const content = { type, length: body.length, askFirst: false, open: () => body };
+    const content = { type, length: body.length, askFirst, open: () => body };
     return { answer: await this.#endpoint.ask('POST', file, { content, ...limits }), file };
   }
 }

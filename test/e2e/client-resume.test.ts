@@ -12,6 +12,7 @@ import type { PushProgress } from '../../src/client/push-tally.ts';
 import { readNarNode } from '../../src/effects/nar-files.ts';
 import { readSecretReference } from '../../src/effects/secret-reference.ts';
 import { parseStorePath, type StorePath } from '../../src/nix/store-path.ts';
+import type { SlipwayError } from '../../src/util/errors.ts';
 import { sleep } from '../../src/util/deadline.ts';
 import { openFaultProxy } from '../contract/fault-proxy.ts';
 import {
@@ -104,6 +105,31 @@ test('answers that are lost and connections that are cut cost no second sending 
   assert.equal(result.pushed, 1);
   assert.equal(proxy.done, 2);
   await assertReadable('after-cut', [added]);
+});
+
+test('what lets only small bodies through gets small bundles; what lets nothing through is named', async () => {
+  const added = await addPath('narrow', 30 * MB);
+  await using proxy = await openFaultProxy(server.url);
+  let most = MB;
+  const taken: number[] = [];
+  proxy.plan = ({ url, headers }) => {
+    if (url?.endsWith('/bundles') !== true) return undefined;
+    const size = Number(headers['content-length']);
+    if (size > most) return { status: 413, body: '<html><title>413 Request Entity Too Large</title></html>' };
+    taken.push(size);
+    return undefined;
+  };
+  const result = await pushClosure(optionsFor([added], proxy.url));
+  assert.equal(result.pushed, 1);
+  assert.ok(taken.length >= 30 && taken.length < 90, `${taken.length} bundles`);
+  assert.ok(proxy.done <= 3, `${proxy.done} were refused`);
+  await assertReadable('after-narrow', [added]);
+  most = 100_000;
+  const other = await addPath('shut', 4 * MB);
+  const refusal = /lets not even 1 MiB through \(413\)[^]*client_max_body_size/;
+  await assert.rejects(pushClosure(optionsFor([other], proxy.url)), (error: SlipwayError) =>
+    refusal.test(`${error.message} ${error.next}`),
+  );
 });
 
 test('a server that has forgotten the beginning gets the names again, not the bytes', async () => {
