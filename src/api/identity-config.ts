@@ -68,3 +68,11 @@ export const tokenExchangeAnswer = z.object({
   scopes: z.array(z.string()),
 });
 export type TokenExchangeAnswer = z.infer<typeof tokenExchangeAnswer>;
+
+/** Answer of GET /api/v1/token to the token that asks. */
+export const tokenAnswer = z.object({
+  name: z.string(),
+  identity: z.optional(z.string()),
+  scopes: z.array(z.string()),
+});
+export type TokenAnswer = z.infer<typeof tokenAnswer>;

@@ -11,7 +11,7 @@ import type { CliIo } from './cli-io.ts';
 import { dataPaths, openData } from './data-directory.ts';
 import { type DataOptions, withDataOptions } from './data-options.ts';
 import { openServerBlobs, recallStorage } from './server-storage.ts';
-import { formatBytes, formatTable, makeStyle } from './style.ts';
+import { formatBytes, formatCount, formatTable, makeStyle } from './style.ts';
 
 interface FsckFlags extends DataOptions {
   readonly quick?: boolean;
@@ -80,13 +80,16 @@ function renderFsck(io: CliIo, report: FsckReport): string {
     ['packs', String(report.packs)],
     ['missing', report.missingPacks.join(' ') || 'none'],
     ['of wrong size', report.wrongPacks.join(' ') || 'none'],
-    ['read', `${report.chunks} chunks, ${formatBytes(report.bytes)}`],
-    ['damaged', `${report.damagedChunks} chunks, ${report.damagedContents} contents`],
+    ['read', `${formatCount(report.chunks, 'chunk')}, ${formatBytes(report.bytes)}`],
+    [
+      'damaged',
+      `${formatCount(report.damagedChunks, 'chunk')}, ${formatCount(report.damagedContents, 'content')}`,
+    ],
     [
       'journal',
       report.brokenJournals.length === 0 ? 'readable' : `broken: ${report.brokenJournals.join(' ')}`,
     ],
-    ['not named', `${report.unnamedPacks} packs (uploads under way or cut off)`],
+    ['not named', `${formatCount(report.unnamedPacks, 'pack')} (uploads under way or cut off)`],
     ...report.damagedPaths.map((path): [string, string] => ['absent path', path]),
   ];
   return formatTable(rows.map(([name, value]) => [style.dim(name), value]));
@@ -121,7 +124,7 @@ function renderRebuild(io: CliIo, result: Rebuilt): string {
 function damaged(report: FsckReport, repaired: boolean): SlipwayError {
   return new SlipwayError(
     'unavailable',
-    `The cache is damaged: ${report.damagedChunks} chunks, ${report.damagedContents} contents.`,
+    `The cache is damaged: ${formatCount(report.damagedChunks, 'chunk')}, ${formatCount(report.damagedContents, 'content')}.`,
     {
       next: repaired
         ? 'Push the absent paths again: that heals them.'

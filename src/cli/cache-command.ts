@@ -11,7 +11,7 @@ import type { CliIo } from './cli-io.ts';
 import { openData } from './data-directory.ts';
 import { type DataOptions, printValue, withDataOptions } from './data-options.ts';
 import { registerGarbage } from './garbage-commands.ts';
-import { formatBytes, formatTable, makeStyle } from './style.ts';
+import { formatBytes, formatCount, formatTable, makeStyle } from './style.ts';
 
 interface CreateOptions extends DataOptions {
   readonly public?: boolean;
@@ -81,7 +81,7 @@ function renderList(io: CliIo, { caches }: { readonly caches: readonly CacheView
     caches.map((view) => [
       style.bold(view.name),
       view.public ? 'public' : 'private',
-      `${view.paths} paths`,
+      formatCount(view.paths, 'path'),
       formatBytes(view.narBytes),
       style.dim(view.publicKeys.join(' ')),
     ]),

@@ -8,7 +8,7 @@ import { parsePublicKey } from '../nix/signature.ts';
 import { parseStorePath, storePathHash } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { formatBytes, formatDuration, formatTable, makeStyle, stripControl } from './style.ts';
+import { formatBytes, formatCount, formatDuration, formatTable, makeStyle, stripControl } from './style.ts';
 
 interface MirrorFlags {
   readonly fromToken?: string;
@@ -58,7 +58,7 @@ export function registerMirror(cache: Command, io: CliIo): void {
         io.stdout(
           flags.json === true
             ? `${JSON.stringify({ ok: true })}\n`
-            : `${makeStyle(io.color).good('ok')} ${paths.length} closures are there\n`,
+            : `${makeStyle(io.color).good('ok')} there: ${formatCount(paths.length, 'closure')}\n`,
         );
         return;
       }
@@ -108,7 +108,7 @@ function summary(io: CliIo, result: MirrorResult): string {
   const style = makeStyle(io.color);
   if (io.terminal) io.stderr('\r\u001B[K');
   const failures = result.failures.map(({ path, message }) => [style.bad(path), stripControl(message)]);
-  const done = `${result.copied} paths copied (${formatBytes(result.copiedBytes)}), ${result.seen - result.copied - result.failed} were there`;
+  const done = `${formatCount(result.copied, 'path')} copied (${formatBytes(result.copiedBytes)}), ${result.seen - result.copied - result.failed} were there`;
   const mark = result.failed === 0 ? style.good('ok') : style.bad('incomplete');
   return `${formatTable(failures)}${mark} ${done} ${style.dim(`in ${formatDuration(result.ms)}`)}\n`;
 }

@@ -4,7 +4,7 @@ import type { LookupFigures } from '../cache/lookup-tally.ts';
 import { dedupRatio, readStorageFigures, type StorageFigures } from '../cache/storage-figures.ts';
 import type { CliIo } from './cli-io.ts';
 import { defaultDataDirectory, openData } from './data-directory.ts';
-import { formatBytes, formatDuration, formatTable, makeStyle } from './style.ts';
+import { formatBytes, formatCount, formatDuration, formatTable, makeStyle } from './style.ts';
 
 interface Options {
   readonly data: string;
@@ -37,7 +37,7 @@ function render(io: CliIo, figures: StorageFigures, ratio: number | undefined): 
   const caches = figures.caches.map(
     ({ name, paths, narBytes, tombstoned, conflicts, pulledPaths, pulledBytes, lookups }) => [
       style.bold(name),
-      `${paths} paths`,
+      formatCount(paths, 'path'),
       formatBytes(narBytes),
       hitsOf(lookups),
       pulledPaths > 0 ? `${pulledPaths} from upstreams (${formatBytes(pulledBytes)})` : '',
@@ -47,11 +47,13 @@ function render(io: CliIo, figures: StorageFigures, ratio: number | undefined): 
   );
   const sharing = ratio === undefined ? '' : style.dim(`(1 byte holds ${ratio.toFixed(1)} bytes of NARs)`);
   const storage = [
-    ['on disk', `${formatBytes(figures.packBytes)} in ${figures.packs} packs ${sharing}`],
+    ['on disk', `${formatBytes(figures.packBytes)} in ${formatCount(figures.packs, 'pack')} ${sharing}`],
     ['contents', `${figures.contents}, ${formatBytes(figures.contentBytes)} uncompressed`],
     ['uploads', `${figures.uploadsWaiting} wait for their narinfo`],
     ['pins', String(figures.pins)],
-    ...(figures.damagedContents > 0 ? [['damaged', style.bad(`${figures.damagedContents} contents`)]] : []),
+    ...(figures.damagedContents > 0
+      ? [['damaged', style.bad(formatCount(figures.damagedContents, 'content'))]]
+      : []),
     ['last collection', collectionOf(figures)],
   ];
   return `${formatTable(caches)}${dimmed(storage)}`;
@@ -68,5 +70,5 @@ function collectionOf({ lastCollection: last }: StorageFigures): string {
   if (last === undefined) return 'never';
   const freed = formatBytes(last.packs?.removedBytes ?? 0);
   const took = formatDuration(last.endedAt - last.startedAt);
-  return `${new Date(last.endedAt).toISOString()}, ${last.paths.removed} paths and ${freed} removed in ${took}`;
+  return `${new Date(last.endedAt).toISOString()}, ${formatCount(last.paths.removed, 'path')} and ${freed} removed in ${took}`;
 }

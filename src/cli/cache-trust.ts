@@ -9,7 +9,7 @@ import { SlipwayError } from '../util/errors.ts';
 import { printValue, withDataOptions, type DataOptions } from './data-options.ts';
 import type { CliIo } from './cli-io.ts';
 import { openData } from './data-directory.ts';
-import { formatTable, makeStyle, stripControl } from './style.ts';
+import { formatCount, formatTable, makeStyle, stripControl } from './style.ts';
 
 export function registerTrust(cache: Command, io: CliIo): void {
   registerWho(cache, io);
@@ -69,7 +69,7 @@ function registerPromote(cache: Command, io: CliIo): void {
       printValue(io, options, { promoted: plan }, (_io, { promoted }) =>
         promoted.length === 0
           ? 'Nothing to publish: it is published already, or the overlay does not hold it.\n'
-          : `Published ${promoted.length} paths.\n`,
+          : `Published ${formatCount(promoted.length, 'path')}.\n`,
       );
     });
 }

@@ -14,7 +14,7 @@ import { printValue, withDataOptions, type DataOptions } from './data-options.ts
 import type { CliIo } from './cli-io.ts';
 import { openData } from './data-directory.ts';
 import { DEFAULT_PULLED_BYTES } from './server-cache.ts';
-import { formatBytes, formatTable, makeStyle } from './style.ts';
+import { formatBytes, formatCount, formatTable, makeStyle } from './style.ts';
 
 /** Keys that everybody knows, so that nobody has to copy them. */
 const WELL_KNOWN: Readonly<Record<string, string>> = {
@@ -110,7 +110,7 @@ function registerRemove(upstream: Command, io: CliIo): void {
       const writer = `${UPSTREAM_WRITER}${upstreamName({ url: plain })}`;
       const held = options.quarantine === true ? (await quarantineWriter(data.database, writer)).held : [];
       printValue(io, options, { ...(await viewOf(data, after)), held }, (io, view) => {
-        const told = view.held.length === 0 ? '' : `${view.held.length} paths are held back.\n`;
+        const told = view.held.length === 0 ? '' : `Held back: ${formatCount(view.held.length, 'path')}.\n`;
         return told + render(io, view);
       });
     });
@@ -158,7 +158,7 @@ async function viewOf(data: Parameters<typeof readPulled>[0], cache: Cache): Pro
 function render(io: CliIo, view: UpstreamView): string {
   const style = makeStyle(io.color);
   const limit = view.pulledLimit === undefined ? 'no limit' : `at most ${formatBytes(view.pulledLimit)}`;
-  const kept = `Kept of upstreams: ${view.pulledPaths} paths, ${formatBytes(view.pulledBytes)} (${limit})\n`;
+  const kept = `Kept of upstreams: ${formatCount(view.pulledPaths, 'path')}, ${formatBytes(view.pulledBytes)} (${limit})\n`;
   if (view.upstreams.length === 0)
     return `${view.cache} asks no upstream.\n${view.pulledPaths > 0 ? kept : ''}`;
   const rows = view.upstreams.map(({ url, keys, sign, token, netrc }) => [

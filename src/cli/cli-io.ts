@@ -17,6 +17,8 @@ export interface CliIo {
 /** The real terminal. Colour follows NO_COLOR, FORCE_COLOR, TERM=dumb and whether stdout is a terminal. */
 export function processIo(): CliIo {
   const terminal = process.stdout.isTTY;
+  process.stdout.on('error', ignoreBrokenPipe);
+  process.stderr.on('error', ignoreBrokenPipe);
   return {
     stdout: (text) => void process.stdout.write(text),
     stderr: (text) => void process.stderr.write(text),
@@ -27,6 +29,11 @@ export function processIo(): CliIo {
     screen: () => screenOf(process.stderr, process.env),
     signal: interruptSignal(),
   };
+}
+
+/** Whoever read has read enough (`| head`). What the command does goes on to its end: a deploy is not left half-way for that. */
+function ignoreBrokenPipe(error: Error): void {
+  if (!('code' in error) || error.code !== 'EPIPE') throw error;
 }
 
 function screenOf(

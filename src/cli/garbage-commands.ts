@@ -14,7 +14,7 @@ import { dataPaths, openData } from './data-directory.ts';
 import { type DataOptions, withDataOptions } from './data-options.ts';
 import { parseDuration } from './parse-duration.ts';
 import { openServerBlobs, recallStorage } from './server-storage.ts';
-import { formatBytes, formatDuration, formatTable, makeStyle, type Style } from './style.ts';
+import { formatBytes, formatCount, formatDuration, formatTable, makeStyle, type Style } from './style.ts';
 
 interface GcOptions extends DataOptions {
   readonly dryRun?: boolean;
@@ -83,14 +83,17 @@ function renderReport(io: CliIo, report: GarbageReport): string {
   const style = makeStyle(io.color);
   const { paths } = report;
   const rows = [
-    ['kept', `${paths.kept} paths, ${report.roots} roots`],
+    ['kept', `${formatCount(paths.kept, 'path')}, ${formatCount(report.roots, 'root')}`],
     [
       'tombstoned',
-      `${paths.tombstoned} paths ${style.dim('(served until their grace ends; use saves them)')}`,
+      `${formatCount(paths.tombstoned, 'path')} ${style.dim('(served until their grace ends; use saves them)')}`,
     ],
-    ['saved', `${paths.revived} paths ${style.dim('(tombstoned before, kept again)')}`],
-    ['waiting', `${paths.waiting} paths`],
-    ['removed', `${paths.removed} paths, ${report.contents?.contents ?? 0} contents, ${report.logs} logs`],
+    ['saved', `${formatCount(paths.revived, 'path')} ${style.dim('(tombstoned before, kept again)')}`],
+    ['waiting', formatCount(paths.waiting, 'path')],
+    [
+      'removed',
+      `${formatCount(paths.removed, 'path')}, ${formatCount(report.contents?.contents ?? 0, 'content')}, ${formatCount(report.logs, 'log')}`,
+    ],
     ...storageRows(report),
     ['took', formatDuration(report.endedAt - report.startedAt)],
   ];
@@ -111,7 +114,10 @@ function storageRows({ chunks, packs }: GarbageReport): string[][] {
       `${packs.rewritten} rewritten, ${packs.removed} removed (${formatBytes(packs.removedBytes)})`,
     ]);
   if (packs !== undefined && packs.unreadable > 0)
-    rows.push(['damaged', `${packs.unreadable} packs could not be read; they were left as they are`]);
+    rows.push([
+      'damaged',
+      `${formatCount(packs.unreadable, 'pack')} could not be read; they were left as they are`,
+    ]);
   return rows;
 }
 
@@ -122,8 +128,11 @@ function renderDeletion(io: CliIo, deletion: Deletion): string {
     [
       ['path', deletion.storePath],
       ['taken out of', deletion.caches.join(', ')],
-      ['bytes', `${formatBytes(deletion.removedBytes)} in ${deletion.removedChunks} chunks of its own`],
-      ['shared', `${deletion.sharedChunks} chunks that other contents hold as well`],
+      [
+        'bytes',
+        `${formatBytes(deletion.removedBytes)} in ${formatCount(deletion.removedChunks, 'chunk')} of its own`,
+      ],
+      ['shared', `${formatCount(deletion.sharedChunks, 'chunk')} that other contents hold as well`],
       ...(deletion.sameContents.length > 0
         ? [[style.bad('same contents'), deletion.sameContents.join(' ')]]
         : []),

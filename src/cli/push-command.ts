@@ -9,7 +9,7 @@ import { readSecretReference } from '../effects/secret-reference.ts';
 import { parseStorePath, type StorePath } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CliIo } from './cli-io.ts';
-import { formatBytes, formatDuration, makeStyle } from './style.ts';
+import { formatBytes, formatCount, formatDuration, makeStyle } from './style.ts';
 
 interface PushFlags {
   readonly token?: string;
@@ -88,7 +88,7 @@ function summary(io: CliIo, result: PushResult): string {
   if (io.terminal) io.stderr('\r\u001B[K');
   const what =
     result.pushed === 0
-      ? `nothing to push: all ${result.present} paths are there`
-      : `pushed ${result.pushed} paths (${formatBytes(result.narBytes)}, ${formatBytes(result.sentBytes)} sent), ${result.present} were there`;
+      ? `nothing to push: ${formatCount(result.present, 'path')}, all there`
+      : `pushed ${formatCount(result.pushed, 'path')} (${formatBytes(result.narBytes)}, ${formatBytes(result.sentBytes)} sent), ${result.present} were there`;
   return `${style.good('ok')} ${what} ${style.dim(`in ${formatDuration(result.ms)}`)}\n`;
 }

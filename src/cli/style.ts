@@ -45,6 +45,11 @@ export function formatBytes(bytes: number): string {
   return unit === 0 ? `${value} B` : `${value.toFixed(value < 10 ? 1 : 0)} ${units[unit] ?? ''}`;
 }
 
+/** `1 path`, `3 paths`. */
+export function formatCount(count: number, what: string): string {
+  return `${count} ${what}${count === 1 ? '' : 's'}`;
+}
+
 // Control characters other than tab: hostile in build logs, noise everywhere else.
 const CONTROL = /[^\P{Cc}\t]/gu;
 

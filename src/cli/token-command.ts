@@ -9,7 +9,7 @@ import { dataPaths, openData } from './data-directory.ts';
 import { type DataOptions, withDataOptions } from './data-options.ts';
 import { parseDuration } from './parse-duration.ts';
 import { ensureAtticVerifier } from './server-identities.ts';
-import { formatTable, makeStyle, stripControl } from './style.ts';
+import { formatCount, formatTable, makeStyle, stripControl } from './style.ts';
 
 interface CreateOptions extends DataOptions {
   readonly read?: readonly string[];
@@ -126,7 +126,7 @@ function atticScopesOf(options: CreateOptions): AtticScope[] {
 
 function renderQuarantine({ held, kept, sideFiles }: QuarantineResult): string {
   const lines = held.map((path) => `  ${stripControl(path)}\n`).join('');
-  return `Held back ${held.length} paths and removed ${sideFiles} logs and the like; ${kept} paths have another voucher.\n${lines}`;
+  return `Held back ${formatCount(held.length, 'path')} and removed ${formatCount(sideFiles, 'log')} and the like; ${kept} paths have another voucher.\n${lines}`;
 }
 
 function collect(value: string, before: readonly string[] = []): string[] {

@@ -10,6 +10,7 @@ import { PushQueue } from '../client/push-queue.ts';
 import { watchStore } from '../client/store-watcher.ts';
 import { findInvalidPaths, openNix } from '../effects/nix-cli.ts';
 import type { CliIo } from './cli-io.ts';
+import { formatCount } from './style.ts';
 
 interface WatchFlags {
   readonly queue?: string;
@@ -72,7 +73,7 @@ function shown(event: DrainEvent): Record<string, unknown> {
 }
 
 function render(event: DrainEvent): string {
-  if (event.kind === 'pushed') return `pushed ${event.paths} paths\n`;
+  if (event.kind === 'pushed') return `pushed ${formatCount(event.paths, 'path')}\n`;
   const { message } = event.error;
   if (event.kind === 'outage') return `waiting ${Math.round(event.pauseMs / 1000)} s: ${message}\n`;
   return `${event.final ? 'set aside' : 'will try again'}: ${message}\n`;

@@ -139,6 +139,24 @@ test('Tokens with view or admin open the API from afar, others do not', async ()
   assert.equal((await world.ask('/api/v1/status')).status, 401);
 });
 
+test('GET /api/v1/token tells of the token that asks, and nobody of any other', async () => {
+  await using world = await openWorld('token');
+  const authorization = `Bearer ${await world.token('write:main', 'read:*')}`;
+  const answer = await world.ask('/api/v1/token', { headers: { authorization } });
+  assert.deepEqual(
+    [answer.status, await answer.json()],
+    [200, { name: 'test', scopes: ['write:main', 'read:*'] }],
+  );
+  for (const headers of [
+    {},
+    { authorization: 'Bearer slw_nobody_x' },
+    { authorization: `${authorization}x` },
+  ]) {
+    const refused = await world.ask('/api/v1/token', { headers });
+    assert.deepEqual([refused.status, await codeOf(refused)], [401, 'unauthorized']);
+  }
+});
+
 test('POST /login begins a session that only its cookie carries', async () => {
   await using world = await openWorld('token');
   const form = { 'content-type': 'application/x-www-form-urlencoded' };

@@ -8,6 +8,7 @@ import type { AppContext, AppEnv } from './peer.ts';
 import { reportRoute } from './report-route.ts';
 import { statusRoutes, type StatusParts } from './status-routes.ts';
 import { tokenExchangeRoute, type TokenExchangeParts } from './token-exchange-route.ts';
+import { tokenRoute } from './token-route.ts';
 import { webhookRoute, type WebhookParts } from './webhook-route.ts';
 
 export interface AppParts extends StatusParts, WebhookParts, PageParts, Partial<TokenExchangeParts> {
@@ -38,6 +39,7 @@ export function createApp(parts: AppParts): Hono<AppEnv> {
   app.route('/', statusRoutes(parts));
   app.route('/', webhookRoute(parts));
   app.route('/', reportRoute(parts));
+  app.route('/', tokenRoute(parts.tokens));
   const { registry, oidc } = parts;
   if (registry && oidc)
     app.route('/', tokenExchangeRoute({ registry, oidc, ...(parts.now && { now: parts.now }) }));

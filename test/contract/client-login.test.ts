@@ -1,6 +1,17 @@
 // `slipway login` and `slipway use` against a real server, in a home of their own. No nix needed.
 import assert from 'node:assert/strict';
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, statSync, symlinkSync, writeFileSync } from 'node:fs';
+import {
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readFileSync,
+  rmSync,
+  statSync,
+  symlinkSync,
+  writeFileSync,
+} from 'node:fs';
+import { createServer } from 'node:http';
+import type { AddressInfo } from 'node:net';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { after, test } from 'node:test';
@@ -87,6 +98,26 @@ test('use keeps what stands there, and the netrc file that nix.conf names', asyn
   assert.match(read('nix/nix.conf'), /^max-jobs = 3\n/);
   assert.match(readFileSync(netrc, 'utf8'), /^machine other login me password x\nmachine 127\.0\.0\.1 /);
   assert.equal(statSync(netrc).mode & 0o777, 0o600);
+});
+
+test('login asks what the token may, and remembers none that the server does not take', async () => {
+  const { path, run, read } = home('asked');
+  const known = 'slw_known';
+  const asked = createServer(({ headers, url }, response) => {
+    const isKnown = url === '/api/v1/token' && headers.authorization === `Bearer ${known}`;
+    response.writeHead(isKnown ? 200 : 401, { 'content-type': 'application/json' });
+    response.end(JSON.stringify(isKnown ? { name: 'ci', scopes: ['write:main'] } : { code: 'unauthorized' }));
+  });
+  await new Promise<void>((resolve) => asked.listen(0, '127.0.0.1', resolve));
+  after(() => asked.close());
+  const url = `http://localhost:${(asked.address() as AddressInfo).port}`;
+  for (const token of [known, 'slw_wrong']) writeFileSync(join(path, token), token);
+  const wrong = await run('login', url, '--token', `file:${join(path, 'slw_wrong')}`);
+  assert.match(wrong.out, /does not know the token[^]*Nothing was remembered/);
+  assert.equal(existsSync(join(path, '.config/slipway/servers.json')), false);
+  const right = await run('login', url, '--token', `file:${join(path, known)}`);
+  assert.match(right.out, /^Remembered localhost \(.*\), whose token ci may write:main\./);
+  assert.match(read('slipway/servers.json'), /"default": "localhost"/);
 });
 
 test('what cannot be is refused with the next step, and changes nothing', async () => {
