@@ -31,6 +31,7 @@ export class S3BlobWriter implements BlobWriter {
   #uploadId: string | undefined;
   #sent: Promise<SentPart>[] = [];
   #open = true;
+  readonly #abandoned = new AbortController();
 
   constructor(parts: S3WriterParts) {
     this.#parts = parts;
@@ -60,6 +61,7 @@ export class S3BlobWriter implements BlobWriter {
     if (!this.#open) return;
     this.#open = false;
     this.#buffer = Buffer.alloc(0);
+    this.#abandoned.abort();
     await Promise.allSettled(this.#sent);
     if (this.#uploadId !== undefined) await this.#abort(this.#uploadId).catch(() => undefined); // swept at the next start
   }
@@ -200,7 +202,7 @@ export class S3BlobWriter implements BlobWriter {
   }
 
   async #abort(uploadId: string): Promise<void> {
-    await this.#send('abort an upload', 0, async ({ sdk, client, bucket, abortSignal }) => {
+    await this.#parts.connection.sendOnce('abort an upload', async ({ sdk, client, bucket, abortSignal }) => {
       const command = new sdk.AbortMultipartUploadCommand({
         Bucket: bucket,
         Key: this.#parts.key,
@@ -211,6 +213,6 @@ export class S3BlobWriter implements BlobWriter {
   }
 
   async #send<T>(what: string, bytes: number, work: (attempt: S3Attempt) => Promise<T>): Promise<T> {
-    return await this.#parts.connection.send(what, bytes, work);
+    return await this.#parts.connection.send(what, bytes, work, this.#abandoned.signal);
   }
 }

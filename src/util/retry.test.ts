@@ -34,3 +34,15 @@ test('retry() does not repeat what is not retryable', async () => {
   );
   assert.equal(calls, 1);
 });
+
+test('retry() begins no attempt after its time', async () => {
+  let calls = 0;
+  const policy = { attempts: 1000, baseMs: 20, maxMs: 20, withinMs: 100 };
+  await assert.rejects(
+    retry(policy, async () => {
+      calls++;
+      throw new Error('again');
+    }),
+  );
+  assert.ok(calls > 1 && calls <= 11, `${calls}`);
+});

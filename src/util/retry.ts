@@ -6,6 +6,8 @@ export interface RetryPolicy {
   /** Upper bound of the first pause in ms; doubles with each attempt. */
   readonly baseMs: number;
   readonly maxMs: number;
+  /** No attempt begins once so many ms have passed since the first. Default: no such limit. */
+  readonly withinMs?: number;
   readonly signal?: AbortSignal;
   /** Whether this failure may pass by itself. Default: everything may. */
   readonly retryable?: (error: unknown) => boolean;
@@ -13,13 +15,16 @@ export interface RetryPolicy {
 
 /** Calls `work` until it succeeds, the failure is not retryable, or the attempts are used up. */
 export async function retry<T>(policy: RetryPolicy, work: (attempt: number) => Promise<T>): Promise<T> {
+  const until = performance.now() + (policy.withinMs ?? Infinity);
   for (let attempt = 1; ; attempt++) {
     try {
       return await work(attempt);
     } catch (error) {
       const last = attempt >= policy.attempts || policy.retryable?.(error) === false;
       if (last || policy.signal?.aborted === true) throw error;
-      await sleep(pauseFor(policy, attempt), policy.signal);
+      const pause = pauseFor(policy, attempt);
+      if (performance.now() + pause > until) throw error;
+      await sleep(pause, policy.signal);
     }
   }
 }

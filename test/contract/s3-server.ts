@@ -45,7 +45,8 @@ export async function openS3Server(): Promise<S3Server> {
     },
     [Symbol.asyncDispose]: async () => {
       client.destroy();
-      const ended = daemon.exitCode === null ? once(daemon, 'exit') : undefined;
+      const runs = daemon.exitCode === null && daemon.signalCode === null;
+      const ended = runs ? once(daemon, 'exit') : undefined;
       daemon.kill('SIGKILL');
       await ended;
       await rm(folder, { recursive: true, force: true });
