@@ -19,6 +19,7 @@ import { parseFleetFacts } from '../../src/pipeline/fleet-facts.ts';
 import { parsePolicy } from '../../src/secrets/secrets-policy.ts';
 import { formatSecretsRecord, parseSecretsRecord } from '../../src/secrets/secrets-record.ts';
 import { expect, type FuzzTarget } from './fuzz-target.ts';
+import { parseJson } from '../../src/util/parse-json.ts';
 
 const HASH = '0c5b7i2rqk8kpgpn3ma3yzqzq2cjhv3p';
 const SYSTEM = `/nix/store/${HASH}-nixos-system-web1`;
@@ -43,7 +44,7 @@ function schema<T>(
     json: true,
     seeds: () => seeds.map((seed) => JSON.stringify(seed)),
     run: (input) => {
-      const value = parseJson(input);
+      const value = parseJson(input.toString());
       if (value === undefined) return;
       const parsed = contract.safeParse(value);
       if (parsed.success) check(parsed.data as T);
@@ -54,15 +55,6 @@ function schema<T>(
         );
     },
   };
-}
-
-/** What is not JSON is refused before any schema sees it. */
-function parseJson(input: Buffer): unknown {
-  try {
-    return JSON.parse(input.toString());
-  } catch {
-    return undefined;
-  }
 }
 
 const manifest = schema(
@@ -220,7 +212,7 @@ const fleetFacts: FuzzTarget = {
     JSON.stringify({ slipway: null, nodes: { web1: { hostname: 'a', user: null } }, hosts: ['web1'] }),
   ],
   run: (input) => {
-    const value = parseJson(input);
+    const value = parseJson(input.toString());
     if (value !== undefined) refuse(() => void parseFleetFacts(value));
   },
 };

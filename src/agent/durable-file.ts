@@ -4,6 +4,7 @@ import path from 'node:path';
 import type * as z from 'zod/mini';
 import { formatIssue } from '../api/issue-text.ts';
 import { messageOf, SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 
 const MODE_PRIVATE = 0o600;
 let counter = 0;
@@ -73,12 +74,4 @@ function notForYou(file: string, cause: unknown): SlipwayError {
     next: 'Run it with sudo.',
     cause,
   });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

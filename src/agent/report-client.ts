@@ -4,6 +4,7 @@ import type { AgentConfig } from '../api/agent-config.ts';
 import { agentAnswer, type AgentAnswer, type AgentReport } from '../api/agent-report.ts';
 import { readSecretReference } from '../effects/secret-reference.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 import { sendHttpRequest } from './http-request.ts';
 
 type Controller = NonNullable<AgentConfig['controller']>;
@@ -44,12 +45,4 @@ function refused(controller: Controller, status: number): SlipwayError {
       next: 'Check the token of this agent: "slipway token create" makes one for a host.',
     },
   );
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

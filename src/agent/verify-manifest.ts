@@ -4,6 +4,7 @@ import { formatIssue } from '../api/issue-text.ts';
 import { releaseManifest, signedManifestBytes } from '../api/manifest.ts';
 import { parsePublicKey, verifyText } from '../nix/signature.ts';
 import type { ManifestFacts } from './release-facts.ts';
+import { parseJson } from '../util/parse-json.ts';
 
 const MAX_MANIFEST_BYTES = 16 * 1024 * 1024;
 const MAX_SIGNATURES = 16;
@@ -41,18 +42,10 @@ function whyUntrusted(
 }
 
 function parseManifest(file: Uint8Array): ManifestFacts {
-  const parsed = releaseManifest.safeParse(parseJson(file));
+  const parsed = releaseManifest.safeParse(parseJson(Buffer.from(file).toString('utf8')));
   if (parsed.success) return { kind: 'trusted', manifest: parsed.data };
   const detail = `is not one that this agent understands (${formatIssue(parsed.error.issues[0])}).`;
   return { kind: 'malformed', detail };
-}
-
-function parseJson(file: Uint8Array): unknown {
-  try {
-    return JSON.parse(Buffer.from(file).toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }
 
 /** The name before the colon, cut short: it comes from outside and goes into messages. */

@@ -1,6 +1,7 @@
 // Asks a server what it knows of a token, before it is remembered for every push to come.
 import { tokenAnswer, type TokenAnswer } from '../api/identity-config.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 import { CacheEndpoint } from './cache-endpoint.ts';
 
 /**
@@ -20,12 +21,4 @@ export async function askAboutToken(
   throw new SlipwayError('unauthorized', `${server} does not know the token, or not any more.`, {
     next: 'Nothing was remembered. Make one on the server: slipway token create --write main <name>',
   });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

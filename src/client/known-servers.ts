@@ -3,6 +3,7 @@ import { join } from 'node:path';
 import { clientConfig, type ClientConfig, type KnownServer } from '../api/client-config.ts';
 import { formatIssue } from '../api/issue-text.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 import type { CacheTarget } from './cache-endpoint.ts';
 import { findTextFile, replaceFile } from './replace-file.ts';
 
@@ -67,14 +68,6 @@ function target(server: string, cache: string, token: string | undefined): Named
 
 function fileOf(env: Environment): string {
   return join(configHome(env), 'slipway', 'servers.json');
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }
 
 function unknown(text: string, known: readonly string[]): SlipwayError {

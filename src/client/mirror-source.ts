@@ -10,6 +10,7 @@ import { formatBase32 } from '../nix/base32.ts';
 import { parseNarInfo, type NarInfo } from '../nix/narinfo.ts';
 import { deadline } from '../util/deadline.ts';
 import { messageOf, SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 import { retry } from '../util/retry.ts';
 import { CacheEndpoint, type CacheBody, type CacheTarget } from './cache-endpoint.ts';
 
@@ -138,12 +139,4 @@ async function openNameless() {
 
 function isPassing(error: unknown): boolean {
   return error instanceof SlipwayError && error.code === 'unavailable';
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

@@ -11,6 +11,7 @@ import { CHUNKER_VERSION } from '../content/chunker.ts';
 import { NORMALISER_VERSION } from '../content/normaliser.ts';
 import { DEFAULT_STORE_DIR } from '../nix/store-path.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 import type { CacheAnswer, CacheEndpoint } from './cache-endpoint.ts';
 
 /** The server restores what a bundle names before it answers: at 20 MB/s, on top of a minute. */
@@ -132,12 +133,4 @@ function checkStoreDir(endpoint: CacheEndpoint, storeDir: string): void {
   throw new SlipwayError('invalid', `The cache ${endpoint.url} is for another store: ${storeDir}.`, {
     next: `Push to a cache for ${DEFAULT_STORE_DIR}.`,
   });
-}
-
-function parseJson(text: string): unknown {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return undefined;
-  }
 }

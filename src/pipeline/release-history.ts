@@ -13,6 +13,7 @@ import { findObject, isAncestor, readBlobs } from '../effects/git-tree.ts';
 import { assertCommitSigned } from '../effects/git-signature.ts';
 import { type PublicKey, verifyText } from '../nix/signature.ts';
 import { SlipwayError } from '../util/errors.ts';
+import { parseJson } from '../util/parse-json.ts';
 
 export interface PreviousRelease {
   readonly manifest: ReleaseManifest;
@@ -86,17 +87,9 @@ async function readSignedManifest(place: ReleasePlace, commit: string): Promise<
   const [file, signature] = await readBlobs(place.mirror, names);
   if (!file || !signature) throw untrusted(place.branch, 'has no manifest.json with a signature');
   if (place.keys) assertSigned(place.branch, place.keys, file, signature);
-  const parsed = releaseManifest.safeParse(parseJson(file));
+  const parsed = releaseManifest.safeParse(parseJson(file.toString('utf8')));
   if (parsed.success) return parsed.data;
   throw untrusted(place.branch, `is not valid (${formatIssue(parsed.error.issues[0])})`);
-}
-
-function parseJson(file: Buffer): unknown {
-  try {
-    return JSON.parse(file.toString('utf8'));
-  } catch {
-    return undefined;
-  }
 }
 
 function assertSigned(branch: string, keys: readonly PublicKey[], file: Buffer, signature: Buffer): void {
