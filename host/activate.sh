@@ -20,6 +20,7 @@ umask 022
 here=${0%/*}
 . "$here/lib/state.sh"
 . "$here/lib/system.sh"
+. "$here/lib/quarantine.sh"
 . "$here/lib/profile.sh"
 . "$here/lib/checks.sh"
 . "$here/lib/secrets.sh"
@@ -41,7 +42,7 @@ main() {
   facts) print_facts "$@" </dev/null ;;
   generations) ASKED_PROFILE=${1:-} RUN_AS=${2:-root} && use_profile && print_generations </dev/null ;;
   quarantined) [ ! -r "$STATE_ROOT/quarantine" ] || cat "$STATE_ROOT/quarantine" ;;
-  forgive) quarantine_set "$1" ;;
+  forgive) quarantine_set "$1" || die "The quarantine in $STATE_ROOT cannot be written." ;;
   list) list_deploys </dev/null ;;
   recover) recover "$@" </dev/null ;;
   switch) run_switch "$@" ;;

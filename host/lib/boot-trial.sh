@@ -212,7 +212,7 @@ resolve_on_old() {
     *) REASON=interrupted DETAIL="The host went down in $phase." ;;
     esac
   fi
-  is_own_fault "$REASON" && quarantine_set "$TOPLEVEL" "$REASON"
+  condemn "$REASON"
   [ "$(profile_generation)" = "$(first_line "$DIR/baseline/generation")" ] ||
     in_profile --switch-generation "$(first_line "$DIR/baseline/generation")"
   unstage

@@ -4,7 +4,7 @@
 # roll_back REASON DETAIL: to the system that ran before the trial, by its path, never "one generation back".
 roll_back() {
   set_phase ROLLING_BACK "$1" "$2"
-  is_own_fault "$1" && quarantine_set "$TOPLEVEL" "$1"
+  condemn "$1"
   systemctl stop "slipway-switch-$ID-*.service" 2>/dev/null
   if [ "$1" = conflict ] && [ "$(active)" != "$TOPLEVEL" ]; then
     [ "$OPERATION" != boot-trial ] || unstage
@@ -28,16 +28,6 @@ roll_back() {
   settle
   [ "$SWITCH_EXIT" != 2 ] || HEALTHY=no
   set_phase "${AFTER_ROLLBACK:-ROLLED_BACK}"
-}
-
-# is_own_fault REASON: whether trying the same toplevel again is pointless. A client that vanished, a full boot
-# partition or an operator's no say nothing about the toplevel; an agent that finds itself cut off does.
-is_own_fault() {
-  case $1 in
-  activation-failed | activation-timeout | health-failed | rebooted-in-trial | fell-back | boot-timeout | probes-failed) return 0 ;;
-  confirm-timeout) [ "$ORIGIN" = pull ] ;;
-  *) return 1 ;;
-  esac
 }
 
 activate_previous() {
@@ -117,7 +107,7 @@ resolve_trial() {
     roll_back "${REASON:-rebooted-in-trial}" 'The host went down in the trial and came back on the new system.'
   else
     [ -n "$REASON" ] || { REASON=rebooted-in-trial DETAIL='The host went down during the trial and booted its old system.'; }
-    is_own_fault "$REASON" && quarantine_set "$TOPLEVEL" "$REASON"
+    condemn "$REASON"
     settle
     set_phase ROLLED_BACK
   fi

@@ -21,9 +21,10 @@ log() {
   printf 'slipway: %s\n' "$*" >>"$DIR/activate.log"
 }
 
-# sync_path FILE|FOLDER…: durable before we go on. Old busybox has only the sync of everything.
+# sync_path FILE|FOLDER…: durable before we go on, when it returns true. Old busybox has only the sync of everything,
+# which tells of no failure: it is for where the sync of one path does not even work on `/`.
 sync_path() {
-  sync "$@" 2>/dev/null || sync
+  sync "$@" 2>/dev/null || { ! sync / 2>/dev/null && sync; }
 }
 
 # json_fields FILE HANDLER: calls HANDLER KEY VALUE for each line `"key": value`.

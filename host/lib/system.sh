@@ -187,25 +187,3 @@ names_in() {
   done
   printf '%s' "$names"
 }
-
-# The quarantine: toplevels that failed through their own fault; one a line: path, reason, time, deploy.
-quarantine_reason() {
-  local path why
-  [ -r "$STATE_ROOT/quarantine" ] || return 0
-  while read -r path why _; do
-    [ "$path" != "$1" ] || { printf '%s' "$why"; return; }
-  done <"$STATE_ROOT/quarantine"
-}
-
-# quarantine_set TOPLEVEL [REASON]: without a reason it is taken out.
-quarantine_set() {
-  [ $# -gt 1 ] || [ -e "$STATE_ROOT/quarantine" ] || return 0
-  {
-    [ ! -r "$STATE_ROOT/quarantine" ] || while read -r path rest; do
-      [ "$path" = "$1" ] || echo "$path $rest"
-    done <"$STATE_ROOT/quarantine"
-    [ $# -lt 2 ] || echo "$1 $2 $(date -u +%Y-%m-%dT%H:%M:%SZ) ${ID:-by-hand}"
-  } >"$STATE_ROOT/.quarantine.new"
-  sync_path "$STATE_ROOT/.quarantine.new"
-  mv -f "$STATE_ROOT/.quarantine.new" "$STATE_ROOT/quarantine"
-}

@@ -238,18 +238,19 @@ commit_now() {
   judge_health excused
   REBOOT=false
   if [ "$KIND" = profile ]; then
-    quarantine_set "$TOPLEVEL"
-    set_phase COMMITTED '' "$(describe_health)" || :
+    DETAIL=$(describe_health)
+    absolve
+    set_phase COMMITTED '' "$DETAIL" || :
     return 0
   fi
   ! needs_reboot "$TOPLEVEL" || REBOOT=true
   cp "$DIR/checks" "$STATE_ROOT/.checks.new" && mv -f "$STATE_ROOT/.checks.new" "$STATE_ROOT/checks.committed"
-  quarantine_set "$TOPLEVEL"
   DETAIL=$(describe_health)
   if [ "$OPERATION" = boot ] && [ "$(running_system)" != "$TOPLEVEL" ]; then
     REBOOT=true DETAIL='Staged for the next boot; not activated.'
   fi
   [ $REBOOT = false ] || DETAIL="${DETAIL:+$DETAIL }A reboot is needed to run its kernel."
+  absolve
   # Should this not get to the disk, the next look finds COMMITTING with the new system running, and ends it again.
   set_phase COMMITTED '' "$DETAIL" || :
 }

@@ -51,8 +51,13 @@ describe('deployToHost()', { concurrency: 3 }, () => {
     await scene.assertRuns(host, old);
     const again = await scene.deploy(host, bad);
     assert.deepEqual([again.kind, again.reason], ['refused', 'quarantined']);
+    const known = await scene.quarantined(host);
+    await host.shell('mkdir /var/lib/slipway/.quarantine.new'); // what cannot be written is told, and spoils nothing
     const forced = await scene.deploy(host, bad, { force: true });
     assert.equal(forced.kind, 'rolled-back');
+    assert.match(forced.state?.detail ?? '', /lab-app\.service.* It could not be quarantined: /);
+    assert.deepEqual(forced.state, await scene.state(host), 'the report equals the host');
+    assert.equal(await scene.quarantined(host), known);
     await scene.assertRuns(host, old);
   });
 
