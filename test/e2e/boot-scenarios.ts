@@ -22,6 +22,8 @@ export interface BootScenario {
   readonly names?: 'generations' | 'hashes';
   readonly timeouts?: Partial<DeployTimeouts>;
   readonly confirm?: boolean;
+  /** How many seconds the new system must be healthy; default 2. */
+  readonly stable?: number;
   readonly quarantined?: boolean;
   /** The client does not live to report. */
   readonly silent?: boolean;
@@ -89,7 +91,8 @@ const CUT: readonly BootScenario[] = [
       await machine.powerCut(); // the loader was told: it tries it in this boot
     },
   },
-  cut('BOOT_TRIAL', { quarantined: true, ends: ['ROLLED_BACK', 'rebooted-in-trial'] }),
+  // stable: whoever looks for the phase tries to log in meanwhile, and one try at a host that boots can take 20 s
+  cut('BOOT_TRIAL', { stable: 60, quarantined: true, ends: ['ROLLED_BACK', 'rebooted-in-trial'] }),
   cut('COMMITTING', { faults: ['slow-boot'], ends: ['ROLLED_BACK', 'rebooted-in-commit'] }),
 ];
 

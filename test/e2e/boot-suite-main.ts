@@ -4,7 +4,7 @@
 // Usage: boot-suite-main.ts [--lanes 2] [--only WORDS]. The last line is JSON.
 import assert from 'node:assert/strict';
 import { parseArgs } from 'node:util';
-import { type DeployState, isFinal } from '../../src/api/deploy-state.ts';
+import { type DeployState, FINAL_PHASES, isFinal } from '../../src/api/deploy-state.ts';
 import { deadline, sleep } from '../../src/util/deadline.ts';
 import { type BootScenario, BOOT_SCENARIOS } from './boot-scenarios.ts';
 import { buildFaultySystem } from './faulty-system.ts';
@@ -42,7 +42,7 @@ async function runSuite(lanes: number, only: string): Promise<number> {
     const machine = new BootMachine(world, guest, FIRST_PORT + index);
     let old = first;
     await machine.install(old);
-    machine.powerOn();
+    await machine.powerOn();
     await machine.untilUp();
     for (let scenario = queue.shift(); scenario !== undefined; scenario = queue.shift()) {
       const since = performance.now();
@@ -137,12 +137,12 @@ class Run {
 
   #deploy(toplevel: string): WorldProcess {
     const { port, hostKey } = this.#machine;
-    const { timeouts, confirm } = this.#scenario;
+    const { timeouts, confirm, stable = 2 } = this.#scenario;
     const health = {
       units: ['lab-app.service'],
       http: [{ url: 'http://127.0.0.1:8080/' }],
       timeout: 60,
-      stable: 2,
+      stable,
     };
     const request = { toplevel, release: 'test', health, confirm, timeouts: { ...TIMEOUTS, ...timeouts } };
     const order = { name: 'boot1', address: '127.0.0.1', port, hostKey, options: PATIENT_SSH, request };
@@ -153,15 +153,21 @@ class Run {
   async #untilPhase(before: string, phase: DeployState['phase']): Promise<void> {
     const signal = deadline(SCENARIO_TIMEOUT_MS);
     const script = `cd /var/lib/slipway/deploy || exit 1
-      for look in $(seq 200); do
+      for look in $(seq 60); do
         newest=$(ls | tail -n 1)
-        if [ "$newest" != "${before}" ] && grep -q '"phase": "${phase}"' $newest/state.json 2>/dev/null; then echo yes; exit; fi
-        sleep 0.1
+        now=$(sed -n 's/^  "phase": "\\(.*\\)",$/\\1/p' $newest/state.json 2>/dev/null)
+        if [ "$newest" != "${before}" ]; then
+          case $now in ${[phase, ...FINAL_PHASES].join(' | ')}) echo $now; exit ;; esac
+        fi
+        sleep 0.3
       done`;
-    while ((await this.#machine.tryShell(script)) !== 'yes') {
-      signal.throwIfAborted();
+    while (!signal.aborted) {
+      const seen = (await this.#machine.tryShell(script)) ?? '';
+      if (seen === phase) return;
+      assert.equal(seen, '', `nobody saw it in ${phase}`);
       await sleep(500);
     }
+    throw new Error(`It did not come to ${phase}.`);
   }
 
   async #finalState(before: string): Promise<DeployState> {

@@ -15,10 +15,12 @@ download() {
 kernel=$(apt-cache depends linux-image-cloud-amd64 | sed -n 's/^ *Depends: //p' | head -n 1)
 download "$kernel"
 download systemd-boot
+download e2fsck-static
 
 initrd=$work/initrd
 mkdir -p "$initrd/bin" "$initrd/modules" "$initrd/proc" "$initrd/sys" "$initrd/dev" "$initrd/root"
 cp /bin/busybox "$initrd/bin/busybox"
+cp "$work/sbin/e2fsck.static" "$initrd/bin/e2fsck"
 install -m 755 "$here/initrd-init" "$initrd/init"
 for module in virtio virtio_ring virtio_pci_modern_dev virtio_pci_legacy_dev virtio_pci virtio_blk failover net_failover \
   virtio_net efivarfs fat vfat nls_ascii nls_cp437; do
