@@ -2,21 +2,21 @@
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, stat } from 'node:fs/promises';
 import { createServer, request } from 'node:http';
-import { connect } from 'node:net';
+import { connect, type Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { test } from 'node:test';
 import { isCode } from '../util/errors.ts';
 import { parseListenAddress } from './listen-address.ts';
-import { openServer, type CacheHandler, type OpenServer } from './server.ts';
+import { openServer, type CacheHandler, type OpenServer, type ServerOptions } from './server.ts';
 
 async function open(
   listen: readonly string[],
   cache?: CacheHandler,
-  headersTimeoutMs?: number,
+  limits: Pick<ServerOptions, 'headersTimeoutMs' | 'connections'> = {},
 ): Promise<OpenServer> {
   return await openServer({
-    ...(headersTimeoutMs !== undefined && { headersTimeoutMs }),
+    ...limits,
     listen: listen.map(parseListenAddress),
     app: { fetch: (asked, { peer }) => new Response(`app ${new URL(asked.url).pathname} from ${peer}`) },
     ...(cache && { cache }),
@@ -70,7 +70,7 @@ test('openServer() answers garbage with 400 and closes', async () => {
 });
 
 test('openServer() lets go of connections that do not say what they want', async () => {
-  await using server = await open(['127.0.0.1:0'], undefined, 300);
+  await using server = await open(['127.0.0.1:0'], undefined, { headersTimeoutMs: 300 });
   const { hostname, port } = new URL(server.urls[0] ?? '');
   const beginnings = ['', 'GET', 'GET / HTTP/1.1\r\nhost: x\r\n'];
   const began = Date.now();
@@ -97,6 +97,26 @@ test('openServer() refuses headers that are too large or never end', async () =>
     assert.match(Buffer.concat(chunks).toString(), /^(HTTP\/1\.1 431 |$)/);
   }
   assert.equal((await fetch(server.urls[0] ?? '')).status, 200);
+});
+
+test('openServer() has connections for those who ask, however many are held open', async () => {
+  await using server = await open(['127.0.0.1:0'], undefined, { connections: { most: 40, plenty: 20 } });
+  const { hostname, port } = new URL(server.urls[0] ?? '');
+  const held: Socket[] = [];
+  const idle = 'GET / HTTP/1.1\r\nhost: x\r\n\r\n';
+  for (const text of ['', 'GET / HTTP/1.1\r\n', idle]) {
+    for (let n = 0; n < 60; n++) {
+      const socket = connect(Number(port), hostname);
+      socket.on('error', () => undefined).resume();
+      socket.write(text);
+      held.push(socket);
+      const heard = new Promise((resolve) => socket.once(text === idle ? 'data' : 'connect', resolve));
+      await Promise.race([heard, new Promise((resolve) => socket.once('close', resolve))]);
+    }
+    const asked = await fetch(server.urls[0] ?? '', { headers: { connection: 'close' } });
+    assert.equal(asked.status, 200, JSON.stringify(text));
+  }
+  for (const socket of held) socket.destroy();
 });
 
 async function getOverSocket(socketPath: string): Promise<string> {

@@ -5,6 +5,7 @@ import { createServer, type IncomingMessage, type Server, type ServerResponse } 
 import { connect, type Socket } from 'node:net';
 import { getRequestListener, type HttpBindings } from '@hono/node-server';
 import { SlipwayError, messageOf } from '../util/errors.ts';
+import { ScarceConnections, type ConnectionLimits } from './scarce-connections.ts';
 import { formatListenUrl, type ListenAddress } from './listen-address.ts';
 import type { AppBindings } from './peer.ts';
 
@@ -22,6 +23,8 @@ export interface ServerOptions {
   readonly onError: (error: unknown) => void;
   /** How long a connection may take to say what it wants, from its first byte or before it. Default: 15 s. */
   readonly headersTimeoutMs?: number;
+  /** How many connections an address may have. */
+  readonly connections?: ConnectionLimits;
 }
 
 export interface OpenServer extends AsyncDisposable {
@@ -34,7 +37,7 @@ const KEEP_ALIVE_MS = 60_000;
 /** An API client that neither reads nor writes for so long is gone; the live view sends something every 15 s. */
 const API_IDLE_MS = 60_000;
 const CLOSE_GRACE_MS = 3_000;
-const MAX_CONNECTIONS = 4_096;
+const CONNECTIONS: ConnectionLimits = { most: 4_096, plenty: 3_072 };
 
 /** Listens on all addresses or on none. */
 export async function openServer(options: ServerOptions): Promise<OpenServer> {
@@ -66,7 +69,9 @@ async function openListener(address: ListenAddress, options: ServerOptions): Pro
   );
   server.on('checkContinue', handle); // the cache refuses an upload before its body is sent
   server.keepAliveTimeout = KEEP_ALIVE_MS;
-  server.maxConnections = MAX_CONNECTIONS;
+  const connections = new ScarceConnections(server, options.connections ?? CONNECTIONS);
+  for (const event of ['request', 'checkContinue'] as const)
+    server.prependListener(event, ({ socket }) => connections.noteRequest(socket));
   server.on('clientError', refuseBrokenRequest);
   if (address.kind === 'unix') await removeDeadSocket(address.path);
   await listen(server, address);
