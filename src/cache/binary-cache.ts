@@ -2,7 +2,7 @@
 import { storePathHash } from '../nix/store-path.ts';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
-import { Semaphore } from '../util/concurrency.ts';
+import { SlipwayError } from '../util/errors.ts';
 import { AccessTimes } from './access-times.ts';
 import { BundleUploads, type BundleOutcome, type BundleUpload } from './ingest/bundle-uploads.ts';
 import { CacheRegistry, type Cache } from './cache-registry.ts';
@@ -31,10 +31,12 @@ import { Quotas } from './quotas.ts';
 import { rescuePaths } from './garbage/rescue-paths.ts';
 import { SideFiles, type SideFileUpload } from './side-files.ts';
 import { SigningKeys } from './signing-keys.ts';
+import { WriterTurns } from './writer-turns.ts';
 import type { Writer } from './writer.ts';
 
 /** Uploads that are worked on at once; more wait their turn. Each holds some 20 MiB. */
 const CONCURRENT_INGESTS = 8;
+const INGESTS_A_WRITER = 6;
 
 export interface BinaryCacheOptions {
   readonly database: Database;
@@ -69,12 +71,13 @@ export class BinaryCache implements AsyncDisposable {
   readonly #database: Database;
   readonly #narInfos: NarInfoLookup;
   readonly #packs: PackPool;
+  readonly #quotas: Quotas;
   readonly #uploads: NarUploads;
   readonly #bundles: BundleUploads;
   readonly #publisher: PathPublisher;
   readonly #promoter: Promoter;
   readonly #access: AccessTimes;
-  readonly #ingests = new Semaphore(CONCURRENT_INGESTS);
+  readonly #ingests = new WriterTurns(CONCURRENT_INGESTS, INGESTS_A_WRITER);
 
   constructor({ database, blobs, keysDirectory, sources }: BinaryCacheOptions) {
     const layouts = new ContentLayouts(database);
@@ -87,6 +90,7 @@ export class BinaryCache implements AsyncDisposable {
     this.#narInfos = new NarInfoLookup(database);
     this.#uploads = new NarUploads(database, blobs, packs);
     const quotas = new Quotas(database);
+    this.#quotas = quotas;
     this.#publisher = new PathPublisher({ database, keys: this.keys, layouts, quotas });
     this.#bundles = new BundleUploads({ database, blobs, packs, publisher: this.#publisher });
     this.#promoter = new Promoter(database, this.keys);
@@ -167,9 +171,24 @@ export class BinaryCache implements AsyncDisposable {
     return nar && { kind: 'offered', nar, etag: `"${fileName}-${nar.length}"` };
   }
 
-  /** Stores a NAR for a narinfo to claim; see NarUploads.put. */
-  async putNar(request: NarUploadRequest): Promise<void> {
-    await this.#ingests.run(async () => await this.#uploads.put(request));
+  /** Stores a NAR for a narinfo to claim; see NarUploads.put. `base`: of the overlay that it is for. */
+  async putNar({ base, ...request }: NarUploadRequest & { readonly base?: Cache }): Promise<void> {
+    const { cache, writer } = request;
+    await this.#quotas.checkWaiting(cache, base);
+    const { quotaBytes } = base ?? cache;
+    const put = async (upload: NarUploadRequest): Promise<void> =>
+      await this.#ingests.run(writer, async () => await this.#uploads.put(upload));
+    if (quotaBytes === undefined) return await put(request);
+    const maxNarSize = Math.min(request.maxNarSize, quotaBytes);
+    const body = this.#quotas.waiting(cache, request.body);
+    await put({ ...request, body, maxNarSize }).catch((error: unknown) => {
+      throw maxNarSize === quotaBytes ? withQuota(error, cache, quotaBytes) : error;
+    });
+  }
+
+  /** `too_large` when the cache has no room for so many bytes more; see Quotas. */
+  async checkRoom(cache: Cache, base: Cache | undefined, size: number): Promise<void> {
+    await this.#quotas.check(cache, base, size);
   }
 
   /** Publishes a path; see PathPublisher.publish. A path of an overlay goes on into its base when a rule says so. */
@@ -183,7 +202,7 @@ export class BinaryCache implements AsyncDisposable {
   /** Takes a bundle of NARs in chunks and publishes their paths; see BundleUploads.take. */
   async putBundle(upload: BundleUpload): Promise<BundleOutcome> {
     const { cache, base, writer } = upload;
-    const outcome = await this.#ingests.run(async () => await this.#bundles.take(upload));
+    const outcome = await this.#ingests.run(writer.id, async () => await this.#bundles.take(upload));
     for (const { info, failure } of outcome.paths) {
       if (failure !== undefined) continue;
       const hash = storePathHash(info.storePath);
@@ -228,8 +247,12 @@ export class BinaryCache implements AsyncDisposable {
     this.caches.forget(name);
   }
 
-  async putSideFile(upload: SideFileUpload): Promise<void> {
-    await this.#ingests.run(async () => await this.sideFiles.put(upload));
+  /** Stores a file beside paths; see SideFiles.put. `base`: of the overlay that it is for. */
+  async putSideFile({ base, ...upload }: SideFileUpload & { readonly base?: Cache }): Promise<void> {
+    const { cache, writer } = upload;
+    await this.#quotas.check(cache, base, 0);
+    const size = await this.#ingests.run(writer, async () => await this.sideFiles.put(upload));
+    this.#quotas.note(cache, size);
   }
 
   /** Writes down which paths were asked for: garbage collection counts from that. */
@@ -290,6 +313,15 @@ export class BinaryCache implements AsyncDisposable {
     for (const row of rows) this.#access.touch(cache.id, row.hash);
     return rows[0]?.id;
   }
+}
+
+/** A NAR that can never fit is refused while it arrives, as one that is too large. */
+function withQuota(error: unknown, { name }: Cache, quotaBytes: number): unknown {
+  if (!(error instanceof SlipwayError) || error.code !== 'nar_invalid') return error;
+  return new SlipwayError(error.code, error.message, {
+    next: `The cache ${name} may hold ${quotaBytes} bytes (slipway cache configure --quota).`,
+    cause: error,
+  });
 }
 
 /** What a client expects that remembers this URL: Nix goes by the compression that it uploaded with. */

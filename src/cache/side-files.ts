@@ -90,8 +90,8 @@ export class SideFiles {
     };
   }
 
-  /** Replaces what is there under the name; with `ifAbsent`, that stays. */
-  async put(upload: SideFileUpload, ifAbsent = false): Promise<void> {
+  /** Replaces what is there under the name; with `ifAbsent`, that stays. Returns how many bytes came. */
+  async put(upload: SideFileUpload, ifAbsent = false): Promise<number> {
     const encoding = upload.contentEncoding ?? null;
     if (encoding !== null && !/^[a-z0-9-]{1,20}$/.test(encoding))
       throw new SlipwayError('invalid', 'The Content-Encoding is not one that can be stored.');
@@ -111,6 +111,7 @@ export class SideFiles {
         })
         .execute();
     });
+    return staged.size;
   }
 }
 

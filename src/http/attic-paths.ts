@@ -42,11 +42,13 @@ export async function takePath(parts: AtticParts, exchange: Exchange): Promise<v
       'too_large',
       `The NAR is larger than the ${parts.maxNarSize} bytes that are accepted here.`,
     );
+  await parts.cache.checkRoom(cache, base, info.nar_size);
   const text = narInfoText(info, narHash, cache.storeDir);
   const known = await parts.cache.holdsContent(narHash.bytes);
   const fileName = `${formatHash(narHash).slice('sha256:'.length)}.nar`;
   const put = {
     cache,
+    ...(base && { base }),
     fileName,
     body: ofSize(nar, info.nar_size),
     writer: writer.id,

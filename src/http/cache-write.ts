@@ -27,7 +27,8 @@ export async function writeToCache(
     case 'nar': {
       // A compressed file may be larger than what is in it, but not by much.
       const body = readUpload(incoming, maxNarSize + maxNarSize / 64 + 1024 * 1024);
-      await binaryCache.putNar({ cache, fileName: route.fileName, body, writer: writer.id, maxNarSize });
+      const upload = { fileName: route.fileName, body, writer: writer.id, maxNarSize };
+      await binaryCache.putNar({ cache, ...(base && { base }), ...upload });
       break;
     }
     case 'other': {
@@ -35,7 +36,8 @@ export async function writeToCache(
       if (limit === undefined) throw unknownFile(route.name);
       const contentEncoding = request.headers['content-encoding'];
       const body = readUpload(incoming, limit);
-      await binaryCache.putSideFile({ cache, name: route.name, body, contentEncoding, writer: writer.id });
+      const upload = { name: route.name, body, contentEncoding, writer: writer.id };
+      await binaryCache.putSideFile({ cache, ...(base && { base }), ...upload });
       break;
     }
   }

@@ -89,6 +89,21 @@ test('uploads that stand still lose their turn to those that do not', async () =
   for (const answer of await Promise.all(held)) assert.match(answer, /^HTTP\/1\.1 422 /);
 });
 
+test('uploads of one writer that stand still leave turns to others', async () => {
+  const path = await testPath('others', noise(1_000, 'others'));
+  const other = new Uploader(`${server.url}/main`, await issueToken(server, 'write:main'));
+  let answered = 0;
+  const held = Array.from({ length: 20 }, async (_, n) => {
+    const { url, file } = await testPath(`still-${n}`, noise(1_000, `still ${n}`));
+    await raw({ line: `PUT /main/${url}`, body: file }, silence());
+    answered++;
+  });
+  await sleep(50);
+  assert.equal((await other.push(path)).status, 200);
+  assert.ok(answered <= 12, `waited for ${answered}`); // in one line with them, it would be 13
+  await Promise.all(held);
+});
+
 test('a slow upload that is fast enough is taken, however long it takes', async () => {
   const path = await testPath('steady', noise(50_000, 'steady'));
   const request = { line: `PUT /main/${path.url}`, body: path.file, headers: { connection: 'close' } };

@@ -20,7 +20,7 @@ import {
 import { contentAddressedPath } from '../../src/nix/store-path.ts';
 import { parseScope } from '../../src/auth/scope.ts';
 import { openCacheServer } from './cache-server.ts';
-import { narInfo, nix32, pathNamed, testPath, Uploader, type TestPath } from './cache-uploads.ts';
+import { narInfo, nix32, noise, pathNamed, testPath, Uploader, type TestPath } from './cache-uploads.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-trust-'));
 const server = await openCacheServer(join(folder, 'data'));
@@ -243,4 +243,32 @@ test('a quota refuses what does not fit, in overlays too', async () => {
     assert.equal(refused.status, 413, refused.text);
     assert.match(refused.text, /may hold 1000 bytes/);
   }
+});
+
+test('a quota counts what is no path, too: files beside them, and NARs that no narinfo claims', async () => {
+  await caches.create({
+    name: 'tiny',
+    isPublic: true,
+    priority: 1,
+    storeDir: '/nix/store',
+    closed: false,
+    quotaBytes: 1_000,
+  });
+  const pi = (await writer('contribute:tiny')).at('tiny');
+  const large = await testPath('larger-than-all', Buffer.alloc(2_000));
+  const refused = await pi.put(large.url, large.file);
+  assert.deepEqual([refused.status, /may hold 1000 bytes/.test(refused.text)], [400, true]);
+  const waiting = await Promise.all(
+    [1, 2, 3].map(async (n) => await testPath(`waits-${n}`, noise(600, `${n}`))),
+  );
+  const [first, second, third] = waiting.map(
+    ({ url, file }) =>
+      async () =>
+        (await pi.put(url, file)).status,
+  );
+  assert.deepEqual([await first?.(), await second?.()], [200, 200]);
+  assert.equal(await third?.(), 413);
+  const [one, two] = ['log-1.drv', 'log-2.drv'].map((name) => `log/${pathNamed(name).storePath.slice(11)}`);
+  assert.equal((await pi.put(one ?? '', Buffer.alloc(1_500))).status, 200);
+  assert.equal((await pi.put(two ?? '', 'x')).status, 413);
 });
