@@ -26,6 +26,11 @@ import type { StoredFrame } from './stored-chunks.ts';
 import { StoredXz } from '../content/stored-xz.ts';
 
 const RUNS_AHEAD = 2;
+/** Of all readers together: a crowd that takes nothing would else hold three runs each. */
+const MOST_RUNS_AHEAD = 128;
+/** With more readers than that, each reads less in one go. */
+const CROWD = 64;
+const RUN_BYTES_IN_CROWD = 128 * 1024;
 /** Buffers that wait for the next run. Fresh ones cost more than reading: the kernel clears them, V8 hunts for them. */
 const MOST_SPARE_BUFFERS = 16;
 
@@ -63,6 +68,9 @@ export class ContentReader {
   readonly #onDamage: () => void;
   readonly #checked = new CheckedFrames();
   readonly #decoded = new DecodedFrames();
+  #readers = 0;
+  /** Runs that are read before they are needed. */
+  #ahead = 0;
 
   constructor(parts: ContentReaderParts) {
     this.#database = parts.database;
@@ -127,7 +135,7 @@ export class ContentReader {
     if (range.end <= range.start) return;
     const from = frameAt(offsets, range.start);
     const to = frameAt(offsets, range.end - 1) + 1;
-    for await (const { index, parts, buffer } of this.#readAhead(reading, planRuns(layout, from, to))) {
+    for await (const { index, parts, buffer } of this.#readRuns(reading, from, to)) {
       let at = offsets[index] ?? 0;
       for await (const part of parts) {
         const start = Math.max(0, range.start - at);
@@ -140,15 +148,34 @@ export class ContentReader {
     }
   }
 
+  async *#readRuns(reading: Reading, from: number, to: number): AsyncIterable<ReadRun> {
+    this.#readers++;
+    try {
+      const most = this.#readers > CROWD ? RUN_BYTES_IN_CROWD : RUN_BYTES;
+      yield* this.#readAhead(reading, planRuns(reading.layout, from, to, most));
+    } finally {
+      this.#readers--;
+    }
+  }
+
   async *#readAhead(reading: Reading, runs: readonly Run[]): AsyncIterable<ReadRun> {
     const started: Promise<ReadRun>[] = [];
-    for (let next = 0; next < runs.length || started.length > 0;) {
-      while (next < runs.length && started.length <= RUNS_AHEAD) {
-        const run = this.#readRun(reading, runs[next++] as Run);
-        run.catch(() => undefined); // awaited below, unless an earlier run fails first
-        started.push(run);
+    const mayStart = (): boolean =>
+      started.length === 0 || (started.length <= RUNS_AHEAD && this.#ahead < MOST_RUNS_AHEAD);
+    try {
+      for (let next = 0; next < runs.length || started.length > 0;) {
+        while (next < runs.length && mayStart()) {
+          const run = this.#readRun(reading, runs[next++] as Run);
+          run.catch(() => undefined); // awaited below, unless an earlier run fails first
+          started.push(run);
+          this.#ahead++;
+        }
+        const run = started.shift() as Promise<ReadRun>;
+        this.#ahead--;
+        yield await run;
       }
-      yield await (started.shift() as Promise<ReadRun>);
+    } finally {
+      this.#ahead -= started.length;
     }
   }
 
@@ -156,7 +183,10 @@ export class ContentReader {
     const { layout, encoding, lent } = reading;
     if (!run.whole)
       return { index: run.index, parts: [await this.#readPart(reading, run)], buffer: undefined };
-    const buffer = lent ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
+    const buffer =
+      lent && run.length > RUN_BYTES_IN_CROWD
+        ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES))
+        : undefined;
     const bytes = await this.#readFrames(layout, run, buffer);
     fillRun(layout, run, bytes);
     const parts = encoding === 'zstd' ? [bytes] : decodeRun(layout, run, bytes);

@@ -21,13 +21,18 @@ export interface Run {
   readonly whole: boolean;
 }
 
-/** The runs of the pieces `from` (included) to `to` (excluded). */
-export function planRuns({ pieces }: ContentLayout, from: number, to: number): Run[] {
+/** The runs of the pieces `from` (included) to `to` (excluded), each of one frame or of up to `most` bytes. */
+export function planRuns(
+  { pieces }: ContentLayout,
+  from: number,
+  to: number,
+  most: number = RUN_BYTES,
+): Run[] {
   const runs: Run[] = [];
   for (let index = from; index < to; index++) {
     const piece = pieces[index] as Piece;
     const last = runs.at(-1);
-    if (last !== undefined && goesOn(last, piece))
+    if (last !== undefined && goesOn(last, piece, most))
       runs[runs.length - 1] = {
         ...last,
         length: last.length + piece.frame.length,
@@ -41,14 +46,14 @@ export function planRuns({ pieces }: ContentLayout, from: number, to: number): R
   return runs;
 }
 
-function goesOn(run: Run, piece: Piece): boolean {
+function goesOn(run: Run, piece: Piece, most: number): boolean {
   const { blobKey, offset, length } = piece.frame;
   return (
     run.whole &&
     isWhole(piece) &&
     run.blobKey === blobKey &&
     run.offset + run.length === offset &&
-    run.length + length <= RUN_BYTES
+    run.length + length <= most
   );
 }
 

@@ -1,14 +1,17 @@
 // Sends the body of a response: a stream, waiting for the client and giving up on one that stalls or leaves; or a text.
 import type { ServerResponse } from 'node:http';
+import { WaitingBodies } from './waiting-bodies.ts';
 
 /** A client that takes nothing for so long is gone; Nix itself gives up after the same time (stalled-download-timeout). */
 const STALL_MS = 300_000;
+const waiting = new WaitingBodies({ crowd: 256, patienceMs: 30_000 });
 
 /**
  * Resolves when the body is handed over whole or the client has gone; a failure of `body` rejects. A piece is with the
  * kernel before the next one is asked for, so pieces may be lent.
  */
 export async function sendBody(response: ServerResponse, body: AsyncIterable<Buffer>): Promise<void> {
+  waiting.makeRoom();
   const stalled = setTimeout(() => response.destroy(), STALL_MS);
   try {
     for await (const bytes of body) if (!(await sent(response, bytes, stalled))) return;
@@ -22,7 +25,7 @@ export async function sendBody(response: ServerResponse, body: AsyncIterable<Buf
 async function sent(response: ServerResponse, bytes: Buffer, stalled: NodeJS.Timeout): Promise<boolean> {
   if (response.destroyed) return false;
   stalled.refresh();
-  return await new Promise<boolean>((resolve) => {
+  const taken = new Promise<boolean>((resolve) => {
     const leave = (): void => resolve(false);
     response.once('close', leave);
     response.write(bytes, (error) => {
@@ -30,6 +33,7 @@ async function sent(response: ServerResponse, bytes: Buffer, stalled: NodeJS.Tim
       resolve(error === null || error === undefined);
     });
   });
+  return await waiting.during(response, taken);
 }
 
 /** `bytes`: length of the text in UTF-8. Headers and text go to the kernel as one string, which two buffers would not. */

@@ -1,5 +1,6 @@
 // Clients that are slow, silent or endless: what they hold is given to others, and they are told why.
 import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
 import { mkdtempSync, rmSync } from 'node:fs';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
@@ -8,7 +9,7 @@ import { after, test } from 'node:test';
 import { sleep } from '../../src/util/deadline.ts';
 import { issueToken, openCacheServer } from './cache-server.ts';
 import { atticPath } from './attic-requests.ts';
-import { narInfo, noise, testPath, Uploader } from './cache-uploads.ts';
+import { narInfo, nix32, noise, testPath, Uploader } from './cache-uploads.ts';
 import { wholeBundle } from './upload-bundles.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-connections-'));
@@ -128,4 +129,27 @@ test('a body that nobody asked for is not taken for ever', async () => {
   }
   await closed;
   assert.ok(sent < 200, `${sent} MiB were taken`);
+});
+
+test('a crowd of clients that take nothing holds little memory, and others download meanwhile', async () => {
+  const path = await testPath('large', randomBytes(24_000_000));
+  assert.equal((await writer.push(path)).status, 200);
+  const { hostname, port } = new URL(server.url);
+  const file = `nar/${nix32(path.nar)}.nar`;
+  const before = process.memoryUsage.rss();
+  const crowd = Array.from({ length: 400 }, () => {
+    const socket = connect(Number(port), hostname);
+    socket.on('error', () => undefined).pause();
+    socket.write(`GET /main/${file} HTTP/1.1\r\nhost: x\r\n\r\n`);
+    return socket;
+  });
+  let most = before;
+  for (let n = 0; n < 40; n++) {
+    await sleep(50);
+    most = Math.max(most, process.memoryUsage.rss());
+  }
+  const body = Buffer.from(await (await writer.get(file)).arrayBuffer());
+  for (const socket of crowd) socket.destroy();
+  assert.ok(body.equals(path.nar));
+  assert.ok(most - before < 750e6, `${(most - before) / 1e6} MB more`);
 });
