@@ -35,4 +35,9 @@ export class CheckedFrames {
     for (let index = from; index < from + count; index++) if (intact[index] !== 1) return false;
     return true;
   }
+
+  /** Whether a pack was touched since the frames were found intact; packs without marks are not looked at. */
+  isDoubtful(layout: ContentLayout, from: number, count: number): boolean {
+    return this.#checks.has(layout) && !this.has(layout, from, count);
+  }
 }

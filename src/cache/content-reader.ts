@@ -9,6 +9,7 @@ import { SlipwayError, isCode } from '../util/errors.ts';
 import { CheckedFrames } from './checked-frames.ts';
 import type { ContentLayout, ContentLayouts } from './content-layout.ts';
 import { DecodedFrames } from './decoded-frames.ts';
+import { HotRuns } from './hot-runs.ts';
 import { decodeFrame } from '../content/frame-codec.ts';
 import { rawFrame } from '../content/raw-frame.ts';
 import {
@@ -68,6 +69,7 @@ export class ContentReader {
   readonly #onDamage: () => void;
   readonly #checked = new CheckedFrames();
   readonly #decoded = new DecodedFrames();
+  readonly #hot = new HotRuns();
   #readers = 0;
   /** Runs that are read before they are needed. */
   #ahead = 0;
@@ -183,14 +185,27 @@ export class ContentReader {
     const { layout, encoding, lent } = reading;
     if (!run.whole)
       return { index: run.index, parts: [await this.#readPart(reading, run)], buffer: undefined };
-    const buffer =
-      lent && run.length > RUN_BYTES_IN_CROWD
-        ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES))
-        : undefined;
-    const bytes = await this.#readFrames(layout, run, buffer);
-    fillRun(layout, run, bytes);
+    const { bytes, buffer } = await this.#readFilled(layout, run, lent);
     const parts = encoding === 'zstd' ? [bytes] : decodeRun(layout, run, bytes);
     return { index: run.index, parts, buffer };
+  }
+
+  /** The run as it goes out: from memory, when it was read again and again and nobody has touched its pack since. */
+  async #readFilled(
+    layout: ContentLayout,
+    run: Run,
+    lent: boolean,
+  ): Promise<{ readonly bytes: Buffer; readonly buffer: Buffer | undefined }> {
+    const hot = this.#hot.find(layout, run);
+    if (hot !== undefined && !this.#checked.isDoubtful(layout, run.index, run.count))
+      return { bytes: hot, buffer: undefined };
+    const isWarm = this.#hot.isWarm(layout, run);
+    const mayBorrow = lent && !isWarm && run.length > RUN_BYTES_IN_CROWD;
+    const buffer = mayBorrow ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
+    const bytes = await this.#readFrames(layout, run, buffer);
+    fillRun(layout, run, bytes);
+    if (isWarm) this.#hot.keep(layout, run, bytes);
+    return { bytes, buffer };
   }
 
   /** A part of a frame, as a frame of its own or as it is. */

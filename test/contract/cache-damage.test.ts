@@ -97,20 +97,27 @@ test('a flipped bit is found before its chunk is sent: absent at the start, a br
   }
 });
 
-test('bytes that come damaged from a store that holds them whole are read again, and nothing is marked', async () => {
-  const data = mkdtempSync(join(folder, 'data-'));
-  await using storage = await openTestStorage(data);
-  let damaged = 0;
+/** The store, with a word with all bytes that were read. */
+function watchReads(blobs: BlobStore, see: (bytes: Buffer) => void): BlobStore {
   const read = async (...question: Parameters<BlobStore['read']>): Promise<Buffer | undefined> => {
-    const bytes = await storage.blobs.read(...question);
-    if (bytes !== undefined && damaged++ === 0) bytes[0] = (bytes[0] ?? 0) ^ 0xff;
+    const bytes = await blobs.read(...question);
+    if (bytes !== undefined) see(bytes);
     return bytes;
   };
-  const blobs = new Proxy(storage.blobs, {
+  return new Proxy(blobs, {
     get: (store, name) => {
       const member: unknown = name === 'read' ? read : Reflect.get(store, name, store);
       return typeof member === 'function' ? (member.bind(store) as unknown) : member;
     },
+  });
+}
+
+test('bytes that come damaged from a store that holds them whole are read again, and nothing is marked', async () => {
+  const data = mkdtempSync(join(folder, 'data-'));
+  await using storage = await openTestStorage(data);
+  let damaged = 0;
+  const blobs = watchReads(storage.blobs, (bytes) => {
+    if (damaged++ === 0) bytes[0] = (bytes[0] ?? 0) ^ 0xff;
   });
   await using scene = await openScene(data, { storage: { ...storage, blobs, database: storage.database } });
   const path = await testPath('flaky', noise(300_000, 'flaky'));
@@ -179,4 +186,24 @@ test('an upload whose narinfo never came is forgotten after its day, and can be 
 test('a second server on the same data directory is refused', async () => {
   await using scene = await openScene();
   await assert.rejects(openCacheServer(scene.server.data), (error) => isCode(error, 'unavailable'));
+});
+
+test('what is downloaded again and again is read no more, until somebody touches its pack', async () => {
+  const data = mkdtempSync(join(folder, 'data-'));
+  await using storage = await openTestStorage(data);
+  let reads = 0;
+  const blobs = watchReads(storage.blobs, () => void reads++);
+  await using scene = await openScene(data, { storage: { ...storage, blobs, database: storage.database } });
+  const path = await testPath('hot', Buffer.concat([noise(1_500_000, 'hot'), noise(700_000, 'more')]));
+  assert.equal((await scene.client.push(path)).status, 200);
+  const before: number[] = [];
+  for (let n = 0; n < 5; n++) {
+    before.push(reads);
+    assert.equal(await download(scene, path), 'whole');
+  }
+  assert.ok((before[1] ?? 0) > (before[0] ?? 0));
+  assert.equal(before[4], before[3], 'the fourth came from memory');
+  assert.equal(reads, before[4]);
+  for (const file of packFiles(scene)) flipByte(file, 5_000);
+  assert.equal(await download(scene, path), 'absent');
 });
