@@ -30,6 +30,7 @@ import {
   rememberStorage,
   sweepServerStorage,
 } from './server-storage.ts';
+import { startThreadsSmall } from './small-threads.ts';
 
 export interface ControlPlane extends AsyncDisposable {
   readonly paths: DataPaths;
@@ -47,6 +48,7 @@ export async function openControlPlane(
   config: ServerConfig,
   onError: (error: unknown) => void,
 ): Promise<ControlPlane> {
+  startThreadsSmall();
   const listen = config.listen.map(parseListenAddress);
   await using opening = new AsyncDisposableStack();
   const paths = await openDataDirectory(config.data);
