@@ -48,7 +48,6 @@ export async function openControlPlane(
   config: ServerConfig,
   onError: (error: unknown) => void,
 ): Promise<ControlPlane> {
-  startThreadsSmall();
   const listen = config.listen.map(parseListenAddress);
   await using opening = new AsyncDisposableStack();
   const paths = await openDataDirectory(config.data);
@@ -113,6 +112,7 @@ async function openStorage(
   config: ServerConfig,
   onError: (error: unknown) => void,
 ): Promise<{ readonly database: Database; readonly blobs: BlobStore }> {
+  startThreadsSmall();
   const database = opening.use(await openServerDatabase(paths, config, { write: 'thread' }));
   const blobs = opening.use(await openServerBlobs(paths, config));
   await sweepServerStorage(paths, config, { database, blobs });
