@@ -16,6 +16,8 @@ export interface FramePart {
   readonly last: boolean;
   /** Decompressed size if the frame's header states it. */
   readonly contentSize: number | undefined;
+  /** Bytes that a decoder has to keep. */
+  readonly windowSize: number;
 }
 
 type State = 'header' | 'block-header' | 'block' | 'checksum' | 'skippable';
@@ -28,6 +30,7 @@ export class ZstdFrameSplitter {
   #lastBlock = false;
   #first = true;
   #contentSize: number | undefined;
+  #windowSize = 0;
   #held: Buffer = Buffer.alloc(0);
 
   *push(chunk: Buffer): Generator<FramePart> {
@@ -57,7 +60,8 @@ export class ZstdFrameSplitter {
   }
 
   #part(bytes: Buffer, last: boolean): FramePart {
-    const part = { bytes, first: this.#first, last, contentSize: this.#contentSize };
+    const [contentSize, windowSize] = [this.#contentSize, this.#windowSize];
+    const part = { bytes, first: this.#first, last, contentSize, windowSize };
     this.#first = last;
     return part;
   }
@@ -92,6 +96,7 @@ export class ZstdFrameSplitter {
     if (header === undefined) return undefined;
     this.#hasChecksum = header.hasChecksum;
     this.#contentSize = header.contentSize;
+    this.#windowSize = header.windowSize;
     this.#state = 'block-header';
     return header.length;
   }

@@ -1,5 +1,6 @@
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
+import { setImmediate } from 'node:timers/promises';
 import { constants, createZstdCompress, zstdCompressSync } from 'node:zlib';
 import fc from 'fast-check';
 import { isCode } from '../../util/errors.ts';
@@ -16,8 +17,8 @@ async function unpack(bytes: Buffer, size = 65_536): Promise<Buffer> {
 }
 
 /** One frame whose header does not state its size, with a checksum, as the zstd tool writes from a pipe. */
-async function streamedFrame(raw: Buffer): Promise<Buffer> {
-  const encoder = createZstdCompress({ params: { [constants.ZSTD_c_checksumFlag]: 1 } });
+async function streamedFrame(raw: Buffer, params: Record<number, number> = {}): Promise<Buffer> {
+  const encoder = createZstdCompress({ params: { [constants.ZSTD_c_checksumFlag]: 1, ...params } });
   encoder.end(raw);
   const parts: Buffer[] = [];
   for await (const part of encoder) parts.push(part as Buffer);
@@ -100,3 +101,26 @@ async function* failing(): AsyncIterable<Buffer> {
   yield await streamedFrame(LONG).then((frame) => frame.subarray(0, 50));
   throw new Error('the client went away');
 }
+
+test('decompressed() works on one frame with a large window at a time, and on others beside it', async () => {
+  const large = await streamedFrame(LONG, { [constants.ZSTD_c_windowLog]: 27 });
+  const stalled = Promise.withResolvers<void>();
+  async function* stalling(): AsyncIterable<Buffer> {
+    yield large.subarray(0, 100);
+    await stalled.promise;
+    yield large.subarray(100);
+  }
+  const finished: string[] = [];
+  const read = async (name: string, body: AsyncIterable<Buffer>): Promise<void> => {
+    for await (const part of decompressed(body, 'zstd')) assert.ok(part.length > 0);
+    finished.push(name);
+  };
+  const first = read('stalled', stalling());
+  await setImmediate();
+  const second = read('large', pieces(large, 65_536));
+  await read('usual', pieces(await streamedFrame(LONG), 65_536));
+  assert.deepEqual(finished, ['usual']);
+  stalled.resolve();
+  await Promise.all([first, second]);
+  assert.deepEqual(finished, ['usual', 'stalled', 'large']);
+});

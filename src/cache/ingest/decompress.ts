@@ -1,8 +1,9 @@
 // The body of an upload as the client compressed it, turned back into plain bytes while it arrives.
 // Memory is bounded by the decoder's window (128 MiB at most for zstd, 64 MiB for xz, 8 MiB for what Nix writes of either),
-// whatever the size. What comes out is bounded by the NAR parser behind it.
+// whatever the size; large windows take turns. What comes out is bounded by the NAR parser behind it.
 import { Readable, pipeline } from 'node:stream';
 import { createZstdDecompress } from 'node:zlib';
+import { Semaphore } from '../../util/concurrency.ts';
 import { SlipwayError, messageOf } from '../../util/errors.ts';
 import { decodeFrame } from '../../content/frame-codec.ts';
 import { decompressXz } from './xz-pool.ts';
@@ -24,6 +25,10 @@ export function uploadCompression(suffix: string): UploadCompression {
 const ONE_SHOT_BYTES = 4 * 1024 * 1024;
 /** A whole zstd block at a time; zlib's default of 16 KiB costs a callback each. */
 const OUTPUT_BYTES = 256 * 1024;
+
+/** What Nix and zstd ask for below their ultra levels; eight uploads may have as much at once. */
+const USUAL_WINDOW = 8 * 1024 * 1024;
+const largeWindows = new Semaphore(1);
 
 /** Decompresses; a broken or truncated stream is `nar_invalid`. */
 export function decompressed(
@@ -63,6 +68,7 @@ async function* decodeWhole(part: FramePart): AsyncIterable<Buffer> {
 }
 
 async function* decodeStream(first: FramePart, parts: AsyncIterator<FramePart>): AsyncIterable<Buffer> {
+  using _turn = first.windowSize > USUAL_WINDOW ? await largeWindows.acquire() : undefined;
   const decoder = createZstdDecompress({ chunkSize: OUTPUT_BYTES });
   const source = Readable.from(framesRest(first, parts), { objectMode: false });
   pipeline(source, decoder, () => undefined); // a failure destroys the decoder, and so ends the loop below
