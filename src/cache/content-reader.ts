@@ -5,6 +5,7 @@
 import { crc32 } from 'node:zlib';
 import type { BlobStore } from '../storage/blob-store.ts';
 import type { Database } from '../storage/database.ts';
+import { begun } from '../util/begun.ts';
 import { SlipwayError, isCode } from '../util/errors.ts';
 import { CheckedFrames } from './checked-frames.ts';
 import type { ContentLayout, ContentLayouts } from './content-layout.ts';
@@ -343,21 +344,8 @@ function frameAt(offsets: Float64Array, position: number): number {
 
 /** Reads the first piece at once; `undefined` when that fails because the storage lacks it. */
 async function peeked(pieces: AsyncIterable<Buffer>): Promise<AsyncIterable<Buffer> | undefined> {
-  const iterator = pieces[Symbol.asyncIterator]();
-  const first = await iterator.next().catch((error: unknown) => {
+  return await begun(pieces).catch((error: unknown) => {
     if (isCode(error, 'unavailable')) return undefined;
     throw error;
   });
-  return first === undefined ? undefined : resumed(first, iterator);
-}
-
-async function* resumed(
-  first: IteratorResult<Buffer>,
-  iterator: AsyncIterator<Buffer>,
-): AsyncIterable<Buffer> {
-  try {
-    for (let next = first; next.done !== true; next = await iterator.next()) yield next.value;
-  } finally {
-    await iterator.return?.();
-  }
 }

@@ -8,6 +8,7 @@ import type { LocalStoreConfig } from '../../api/source-config.ts';
 import { fingerprint } from '../../nix/narinfo.ts';
 import { writeNar, type NarNode } from '../../nix/nar-writer.ts';
 import { signText, type SecretKey } from '../../nix/signature.ts';
+import { begun } from '../../util/begun.ts';
 import { SlipwayError, isCode } from '../../util/errors.ts';
 import type { Cache } from '../cache-registry.ts';
 import type { ByteRange, OpenedContent } from '../content-reader.ts';
@@ -71,9 +72,8 @@ export class LocalStore implements PathSource, Disposable {
     return {
       length: info.narSize,
       start: async (range) => {
-        const pieces = this.#read(info, range)[Symbol.asyncIterator]();
         try {
-          return resumed(await pieces.next(), pieces);
+          return await begun(this.#read(info, range));
         } catch (error) {
           if (!isCode(error, 'not_found')) this.#parts.onProblem(error);
           return undefined;
@@ -104,14 +104,6 @@ export class LocalStore implements PathSource, Disposable {
     }
     if (at !== info.narSize || !hash.digest().equals(info.narHash.bytes)) throw changed(info);
     for (const piece of held) if (piece.length > 0) yield piece;
-  }
-}
-
-async function* resumed(first: IteratorResult<Buffer>, rest: AsyncIterator<Buffer>): AsyncIterable<Buffer> {
-  try {
-    for (let next = first; next.done !== true; next = await rest.next()) yield next.value;
-  } finally {
-    await rest.return?.();
   }
 }
 

@@ -1,6 +1,7 @@
 // Files that are fetched once, however many clients want them: each goes to a file without a name (spool.ts), from which
 // everybody reads at his own pace. A failure before the first byte means that the file is absent; a later one breaks the
 // transfers off.
+import { begun } from '../../util/begun.ts';
 import { Semaphore } from '../../util/concurrency.ts';
 import { Spool } from './spool.ts';
 
@@ -86,23 +87,5 @@ export class SharedFetches implements AsyncDisposable {
     } finally {
       await spool.release();
     }
-  }
-}
-
-/** Reads the first piece at once, so that what fails before it is found before anything is promised. */
-async function begun(pieces: AsyncIterable<Buffer>): Promise<AsyncIterable<Buffer>> {
-  const iterator = pieces[Symbol.asyncIterator]();
-  const first = await iterator.next();
-  return resumed(first, iterator);
-}
-
-async function* resumed(
-  first: IteratorResult<Buffer>,
-  iterator: AsyncIterator<Buffer>,
-): AsyncIterable<Buffer> {
-  try {
-    for (let next = first; next.done !== true; next = await iterator.next()) yield next.value;
-  } finally {
-    await iterator.return?.();
   }
 }
