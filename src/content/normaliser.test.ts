@@ -79,6 +79,9 @@ const stream = fc
         Buffer.from('e'.repeat(40)),
         NOTE,
         NOTE.subarray(0, 7),
+        NOTE.subarray(9),
+        Buffer.from('/store/'),
+        Buffer.from('/nix/stor'),
         Buffer.alloc(20, 9),
       ),
       fc.uint8Array({ maxLength: 60 }).map((bytes) => Buffer.from(bytes)),
@@ -95,6 +98,34 @@ test('Normaliser gives the same however the stream is cut, and what it takes out
       const cut = normalise(bytes, size);
       assert.ok(cut.bytes.equals(whole.bytes));
       assert.deepEqual(cut.taken, whole.taken);
+    }),
+    { numRuns: 400 },
+  );
+});
+
+/** What is to be found, as an expression over latin1: base names of store paths, and what follows the head of a build-id. */
+const FINDS = new RegExp(
+  `(?<=/nix/store/)[0-9abcdfghijklmnpqrsvwxyz]{32}-[\\w+\\-.?=]{0,211}|(?<=${NOTE.toString('latin1')})[^]{20}`,
+  'g',
+);
+
+test('Normaliser finds what an expression finds, but what begins in something that was taken out', () => {
+  fc.assert(
+    fc.property(stream, (bytes) => {
+      const { taken } = normalise(bytes);
+      let end = 0;
+      const expected = [...bytes.toString('latin1').matchAll(FINDS)]
+        .filter((match) => {
+          const mark = match.index - (match[0].length === 20 ? NOTE.length : '/nix/store/'.length);
+          if (mark < end) return false;
+          end = match.index + match[0].length;
+          return true;
+        })
+        .map((match) => [match.index, match[0]]);
+      assert.deepEqual(
+        taken.map(({ offset, bytes: found }) => [offset, found.toString('latin1')]),
+        expected,
+      );
     }),
     { numRuns: 400 },
   );

@@ -15,6 +15,16 @@ const MOST_NAME = 211; // as Nix allows
 const BUILD_ID_NOTE = Buffer.from('040000001400000003000000474e5500', 'hex'); // sizes 4 and 20, type 3, "GNU"
 const BUILD_ID_BYTES = 20;
 
+/** What is searched for, by a short part of it: Node finds fewer than eight bytes three times as fast as more. */
+interface Mark {
+  readonly whole: Buffer;
+  readonly part: Buffer;
+  readonly partAt: number;
+}
+
+const STORE_MARK: Mark = { whole: STORE_PREFIX, part: Buffer.from('/store/'), partAt: 4 };
+const BUILD_ID_MARK: Mark = { whole: BUILD_ID_NOTE, part: Buffer.from('GNU\0'), partAt: 12 };
+
 /** So many bytes after the start of a find decide where it ends. */
 export const LOOK_AHEAD: number = STORE_PREFIX.length + HASH_CHARACTERS + 1 + MOST_NAME + 1;
 
@@ -96,11 +106,11 @@ function findAll(bytes: Buffer, settled: number): Find[] {
 }
 
 function* findStorePaths(bytes: Buffer, settled: number): Generator<Find> {
-  for (let at = bytes.indexOf(STORE_PREFIX); at !== -1 && at < settled;) {
+  for (let at = indexOfMark(bytes, STORE_MARK, 0); at !== -1 && at < settled;) {
     const start = at + STORE_PREFIX.length;
     const end = endOfBaseName(bytes, start);
     if (end !== undefined) yield { from: at, start, end };
-    at = bytes.indexOf(STORE_PREFIX, end ?? start);
+    at = indexOfMark(bytes, STORE_MARK, end ?? start);
   }
 }
 
@@ -116,11 +126,20 @@ function endOfBaseName(bytes: Buffer, start: number): number | undefined {
 }
 
 function* findBuildIds(bytes: Buffer, settled: number): Generator<Find> {
-  for (let at = bytes.indexOf(BUILD_ID_NOTE); at !== -1 && at < settled;) {
+  for (let at = indexOfMark(bytes, BUILD_ID_MARK, 0); at !== -1 && at < settled;) {
     const start = at + BUILD_ID_NOTE.length;
     const end = start + BUILD_ID_BYTES;
     if (end <= bytes.length) yield { from: at, start, end };
-    at = bytes.indexOf(BUILD_ID_NOTE, start);
+    at = indexOfMark(bytes, BUILD_ID_MARK, start);
+  }
+}
+
+/** Where `whole` begins at or after `from`; -1 when it does not. */
+function indexOfMark(bytes: Buffer, { whole, part, partAt }: Mark, from: number): number {
+  for (let at = from - 1; ;) {
+    at = bytes.indexOf(part, at + 1 + partAt) - partAt;
+    if (at < 0) return -1;
+    if (whole.equals(bytes.subarray(at, at + whole.length))) return at;
   }
 }
 
