@@ -34,7 +34,12 @@ export const uploadTerms = z.object({
   storeDir: z.string(),
   /** Most bytes of a bundle. */
   maxBundle: z.int(),
+  /** Most bundles of one push, named by PUSH_HEADER, that may wait for their answers at once. Older servers: 1. */
+  bundlesAtOnce: z.optional(z.int()),
 });
+
+/** Of POST bundles: 16 to 64 letters, digits, `_` or `-`, made up for each push. A bundle goes out when the one before is out. */
+export const PUSH_HEADER = 'x-slipway-push';
 
 const failure = z.object({
   code: z.string(),

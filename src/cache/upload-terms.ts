@@ -8,8 +8,18 @@ export interface UploadVersions {
   readonly normaliser: number;
   /** Most bytes of a bundle. */
   readonly maxBundle: number;
+  /** Of one push. */
+  readonly bundlesAtOnce: number;
 }
 
+/** One is taken in while one is committed. */
+const BUNDLES_AT_ONCE = 2;
+
 export function uploadVersions(): UploadVersions {
-  return { chunker: CHUNKER_VERSION, normaliser: NORMALISER_VERSION, maxBundle: LARGEST_BUNDLE };
+  return {
+    chunker: CHUNKER_VERSION,
+    normaliser: NORMALISER_VERSION,
+    maxBundle: LARGEST_BUNDLE,
+    bundlesAtOnce: BUNDLES_AT_ONCE,
+  };
 }

@@ -1,6 +1,8 @@
-// Sends bundles, one after another, and what their answers ask for: names once more where the server has forgotten the
-// beginning of a NAR, smaller bundles where something on the way lets large ones not through.
+// Sends bundles in order, the next one while the one before is being committed, and what their answers ask for: names once
+// more where the server has forgotten the beginning of a NAR, smaller bundles where something on the way lets large ones not
+// through.
 import type { BundleAnswer, UploadFailure } from '../api/slipway-cache-v1.ts';
+import type { Effort } from '../content/frame-codec.ts';
 import { ERROR_CODES, SlipwayError, type ErrorCode } from '../util/errors.ts';
 import { Bundle, type OutgoingNar } from './bundle.ts';
 import type { PushTally } from './push-tally.ts';
@@ -15,10 +17,22 @@ const LAST_RECORD = 560 * 1024;
 /** Just under nginx's limit when nobody has set one: everything on the way lets so much through. */
 const SMALLEST_LIMIT = 1024 * 1024 - 64 * 1024;
 
+/** Where bundles go faster than this, compressing a tenth better takes longer than sending a tenth more. */
+const QUICK_BYTES_PER_MS = 20_000;
+
 export interface BundleSenderParts {
   readonly cache: SlipwayCache;
   readonly tally: PushTally;
 }
+
+/** How a bundle goes. */
+interface Way {
+  /** Until the bundle before is done with, whatever came of it. */
+  readonly before: Promise<unknown>;
+  readonly onSent?: () => void;
+}
+
+const ALONE: Way = { before: Promise.resolve() };
 
 export class BundleSender {
   /** Store paths that the cache has taken. */
@@ -29,6 +43,14 @@ export class BundleSender {
   /** More than this does not get through. */
   #limit: number;
   #overtaken = false;
+  #effort: Effort = 'quick';
+  /** Bundles without an answer, oldest first. */
+  readonly #flights: Promise<void>[] = [];
+  /** Until the last of them is on its way. */
+  #out: Promise<void> = Promise.resolve();
+  #lastAnswer = 0;
+  /** Size of the largest bundle that got through. */
+  #passed = 0;
 
   constructor({ cache, tally }: BundleSenderParts, signal: AbortSignal) {
     this.#cache = cache;
@@ -42,22 +64,49 @@ export class BundleSender {
     return Math.min(BUNDLE_BYTES, this.#limit - LAST_RECORD);
   }
 
+  /** How much work smaller bundles are worth, as the last one went. */
+  get effort(): Effort {
+    return this.#effort;
+  }
+
   /** The cache does not hold any more what it said it did. */
   get isOvertaken(): boolean {
     return this.#overtaken;
   }
 
-  /** Calls must not overlap. Fails with the first refusal of a path; the others of the bundle are published. */
-  async send(bundle: Bundle): Promise<void> {
-    if (bundle.size > this.#limit) return await this.#sendParts(bundle);
-    const answer = await this.#post(bundle);
-    if (answer === 'too-large') return await this.#sendParts(bundle);
-    if (answer !== undefined) await this.#settle(bundle, answer);
+  /**
+   * Resolves when the bundle may go out; calls must not overlap. What is returned resolves when it is answered and fails with
+   * the first refusal of a path; the others of the bundle are published. Fails as an earlier bundle has.
+   */
+  async begin(bundle: Bundle): Promise<{ readonly answered: Promise<void> }> {
+    await this.#out;
+    // What is larger than all that got through so far may come back, and then nothing may be on its way behind it.
+    const atOnce = bundle.size <= this.#passed ? this.#cache.bundlesAtOnce : 1;
+    while (this.#flights.length >= atOnce) await this.#flights[0];
+    const out = Promise.withResolvers<void>();
+    this.#out = out.promise;
+    const before = Promise.allSettled(this.#flights.slice(-1));
+    const answered = this.#send(bundle, { before, onSent: out.resolve });
+    this.#flights.push(answered);
+    const land = (): void => {
+      out.resolve();
+      void this.#flights.splice(this.#flights.indexOf(answered), 1);
+    };
+    answered.then(land, land);
+    return { answered };
+  }
+
+  async #send(bundle: Bundle, way: Way): Promise<void> {
+    const answer = bundle.size > this.#limit ? 'too-large' : await this.#post(bundle, way.onSent);
+    if (answer === undefined) return;
+    await way.before;
+    if (answer === 'too-large') await this.#sendParts(bundle);
+    else await this.#settle(bundle, answer);
   }
 
   async #sendParts(bundle: Bundle): Promise<void> {
     for await (const part of splitBundle(bundle, this.fullBytes)) {
-      await (part.size < bundle.size ? this.send(part) : this.#sendWhole(part));
+      await (part.size < bundle.size ? this.#send(part, ALONE) : this.#sendWhole(part));
       if (this.#overtaken) return;
     }
   }
@@ -95,19 +144,31 @@ export class BundleSender {
   }
 
   /** `undefined` when it was overtaken. */
-  async #post(bundle: Bundle): Promise<BundleAnswer | 'too-large' | undefined> {
-    const answer = await this.#cache.send(bundle.bytes(), bundle.rawBytes, this.#signal);
+  async #post(bundle: Bundle, onSent?: () => void): Promise<BundleAnswer | 'too-large' | undefined> {
+    const { size, rawBytes } = bundle;
+    const started = performance.now();
+    const answer = await this.#cache.send({ bytes: bundle.bytes(), rawBytes, onSent }, this.#signal);
+    this.#notePace(size, started);
     if (answer === 'too-large') {
-      if (bundle.size <= SMALLEST_LIMIT) throw tooLarge(this.#cache.url);
-      this.#limit = Math.max(SMALLEST_LIMIT, Math.floor(bundle.size / 4));
+      if (size <= SMALLEST_LIMIT) throw tooLarge(this.#cache.url);
+      this.#limit = Math.max(SMALLEST_LIMIT, Math.floor(size / 4));
       return answer;
     }
     if (answer === 'absent') {
       this.#overtaken = true;
       return undefined;
     }
-    this.#tally.sentBytes += bundle.size;
+    this.#passed = Math.max(this.#passed, size);
+    this.#tally.sentBytes += size;
     return answer;
+  }
+
+  /** What two bundles were on their way together counts for the first of them. */
+  #notePace(size: number, started: number): void {
+    const now = performance.now();
+    const rate = size / (now - Math.max(started, this.#lastAnswer));
+    this.#lastAnswer = now;
+    this.#effort = rate < QUICK_BYTES_PER_MS ? 'usual' : 'quick';
   }
 
   #publish({ info }: OutgoingNar): void {

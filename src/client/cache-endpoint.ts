@@ -21,6 +21,7 @@ export interface CacheAnswer {
 
 export interface CacheQuestion {
   readonly content?: CacheBody;
+  readonly headers?: Readonly<Record<string, string>>;
   readonly signal?: AbortSignal | undefined;
   /** On top of the time that the body may take. */
   readonly timeoutMs?: number;
@@ -33,6 +34,8 @@ export interface CacheBody {
   readonly askFirst?: boolean;
   /** Makes the body anew for each attempt. */
   open(): Readable | Uint8Array;
+  /** Called once the body, which open() gave as bytes, is on its way. */
+  onSent?(): void;
 }
 
 const SMALL_TIMEOUT_MS = 30_000;
@@ -133,7 +136,7 @@ export class CacheEndpoint implements Disposable {
   async #send(
     method: string,
     file: string,
-    { content, signal, timeoutMs = SMALL_TIMEOUT_MS }: CacheQuestion,
+    { content, headers, signal, timeoutMs = SMALL_TIMEOUT_MS }: CacheQuestion,
   ): Promise<CacheAnswer> {
     const url = new URL(file, this.#base);
     const timeout = timeoutMs + (content ? content.length / UPLOAD_BYTES_PER_MS + 30_000 : 0);
@@ -141,7 +144,7 @@ export class CacheEndpoint implements Disposable {
     const request = start(url, {
       method,
       agent: this.#agent,
-      headers: { ...this.#headers, ...(content && bodyHeaders(content)) },
+      headers: { ...headers, ...this.#headers, ...(content && bodyHeaders(content)) },
       signal: deadline(timeout, signal),
     });
     const answered = new Promise<CacheAnswer>((resolve, reject) => {
@@ -230,7 +233,7 @@ async function sendBody(
   }
   const body = content?.open();
   if (body === undefined || body instanceof Uint8Array) {
-    request.end(body);
+    request.end(body, () => content?.onSent?.());
     return;
   }
   const sending = pipeline(body, request).catch(() => undefined);

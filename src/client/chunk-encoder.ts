@@ -3,6 +3,7 @@
 // compressed once.
 import { encodeGroup, FrameGroups, type ChunkFrame } from '../content/chunk-frames.ts';
 import type { PatchedChunk } from '../content/chunk-patcher.ts';
+import type { Effort } from '../content/frame-codec.ts';
 import type { SlabChunk } from '../content/slab-cutter.ts';
 import { mapBounded } from '../util/concurrency.ts';
 import type { SlipwayCache } from './slipway-cache.ts';
@@ -20,18 +21,23 @@ export interface EncodedChunks {
 export class ChunkEncoder {
   readonly #cache: SlipwayCache;
   readonly #signal: AbortSignal;
+  readonly #effort: () => Effort;
   /** Names that were asked for: held, sent, or about to be sent. */
   readonly #seen = new Set<string>();
 
-  constructor(cache: SlipwayCache, signal: AbortSignal) {
+  /** `effort`: asked for each window. */
+  constructor(cache: SlipwayCache, signal: AbortSignal, effort: () => Effort) {
     this.#cache = cache;
     this.#signal = signal;
+    this.#effort = effort;
   }
 
   async encode(window: readonly SlabChunk<unknown>[]): Promise<EncodedChunks> {
     const wanted = await this.#findMissing(window);
     const groups = groupWanted(window, wanted);
-    const frames = (await mapBounded(groups, CODERS, encodeGroup)).flat();
+    const effort = this.#effort();
+    const encoded = await mapBounded(groups, CODERS, async (group) => await encodeGroup(group, effort));
+    const frames = encoded.flat();
     const framed = new Set(frames.flatMap(({ chunks }) => chunks));
     return {
       frames: new Map(frames.map((frame) => [frame.chunks[0] as PatchedChunk, frame])),

@@ -86,14 +86,15 @@ class ChunkPush {
   /** Of bundles that are answered. */
   readonly #spare: Buffer[] = [];
   #bundle: Bundle;
-  #sending: Promise<void> = Promise.resolve();
+  /** One for each bundle that was begun. */
+  readonly #sending: Promise<void>[] = [];
 
   constructor(options: ChunkPushOptions) {
     this.#options = options;
     const { signal: outer } = options;
     this.#signal = outer ? AbortSignal.any([outer, this.#stop.signal]) : this.#stop.signal;
-    this.#encoder = new ChunkEncoder(options.cache, this.#signal);
     this.#sender = new BundleSender(options, this.#signal);
+    this.#encoder = new ChunkEncoder(options.cache, this.#signal, () => this.#sender.effort);
     this.#bundle = Bundle.ofSize(this.#sender.fullBytes);
   }
 
@@ -112,11 +113,12 @@ class ChunkPush {
         if (this.#sender.isOvertaken) break;
       }
       await this.#send();
-      await this.#sending;
+      await Promise.all(this.#sending);
       return this.#sender.isOvertaken ? 'overtaken' : 'done';
     } catch (error) {
       this.#stop.abort();
-      await this.#sending; // when sending failed, everything else was stopped because of it
+      // When sending failed, everything else was stopped because of it.
+      for (const sending of this.#sending) await sending;
       throw error;
     }
   }
@@ -181,15 +183,26 @@ class ChunkPush {
   /** Names of chunks with places that zstd makes no frame of. */
   readonly #unpatchable = new Set<string>();
 
-  /** Begins to send the bundle once the one before is answered. */
+  /** Begins to send the bundle once it may go out. */
   async #send(): Promise<void> {
-    await this.#sending;
     const bundle = this.#bundle;
     if (bundle.isEmpty || this.#sender.isOvertaken) return;
+    const { answered } = await this.#sender.begin(bundle);
+    const sending = this.#finish(bundle, answered);
+    sending.catch(() => undefined); // run() awaits it
+    this.#sending.push(sending);
     const buffer = this.#spare.pop();
     this.#bundle = buffer === undefined ? Bundle.ofSize(this.#sender.fullBytes) : new Bundle(buffer);
-    this.#sending = this.#sender.send(bundle).then(() => void this.#spare.push(bundle.buffer));
-    this.#sending.catch(() => this.#stop.abort());
+  }
+
+  async #finish(bundle: Bundle, answered: Promise<void>): Promise<void> {
+    try {
+      await answered;
+      this.#spare.push(bundle.buffer);
+    } catch (error) {
+      this.#stop.abort();
+      throw error;
+    }
   }
 
   #throwIfStopped(): void {

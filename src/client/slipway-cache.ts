@@ -1,11 +1,14 @@
 // A cache that speaks Slipway's own upload protocol, as its client sees it (src/api/slipway-cache-v1.ts).
+import { randomUUID } from 'node:crypto';
 import {
   bundleAnswer,
   missingPathsAnswer,
+  PUSH_HEADER,
   UPLOAD_PROTOCOL,
   uploadRefusal,
   uploadTerms,
   type BundleAnswer,
+  type UploadTerms,
 } from '../api/slipway-cache-v1.ts';
 import { CHUNKER_VERSION } from '../content/chunker.ts';
 import { NORMALISER_VERSION } from '../content/normaliser.ts';
@@ -21,19 +24,23 @@ export interface SlipwayCache {
   readonly url: string;
   /** Most bytes of a bundle. */
   readonly maxBundle: number;
+  /** Most bundles that may wait for their answers at once. */
+  readonly bundlesAtOnce: number;
   /** Which of the store paths' hashes the cache lacks. Asking counts as use of the others. */
   findMissing(hashes: readonly string[], signal?: AbortSignal): Promise<Set<string>>;
   /** For each chunk, whether it has to be sent. */
   findMissingChunks(hashes: readonly Buffer[], signal?: AbortSignal): Promise<boolean[]>;
   /**
-   * `rawBytes`: what its chunks decode to. `absent`: the cache does not hold what the bundle counted on. `too-large`: what
+   * `rawBytes`: what its chunks decode to. `onSent`: called when it is on its way. `absent`: the cache does not hold what the bundle counted on. `too-large`: what
    * stands in front of the cache lets no body of that size through.
    */
-  send(
-    bundle: Buffer,
-    rawBytes: number,
-    signal?: AbortSignal,
-  ): Promise<BundleAnswer | 'absent' | 'too-large'>;
+  send(bundle: OutgoingBundle, signal?: AbortSignal): Promise<BundleAnswer | 'absent' | 'too-large'>;
+}
+
+export interface OutgoingBundle {
+  readonly bytes: Buffer;
+  readonly rawBytes: number;
+  readonly onSent?: (() => void) | undefined;
 }
 
 /** `undefined` where the server, or this version of it, cannot be talked to like that. Without a grant this fails. */
@@ -50,21 +57,25 @@ export async function findSlipwayCache(
   }
   const terms = uploadTerms.safeParse(parseJson(answer.body));
   if (!terms.success || terms.data.protocol !== UPLOAD_PROTOCOL) return undefined;
-  const { chunker, normaliser, storeDir, maxBundle } = terms.data;
+  const { chunker, normaliser, storeDir } = terms.data;
   if (chunker !== CHUNKER_VERSION || normaliser !== NORMALISER_VERSION) return undefined;
   checkStoreDir(endpoint, storeDir);
-  return new SlipwayEndpoint(endpoint, maxBundle);
+  return new SlipwayEndpoint(endpoint, terms.data);
 }
 
 class SlipwayEndpoint implements SlipwayCache {
   readonly maxBundle: number;
+  readonly bundlesAtOnce: number;
+  /** Tells the server which bundles belong together. */
+  readonly #push = randomUUID();
   /** The first large body waits for a refusal, which could otherwise be lost in a broken pipe. */
   #asksFirst = true;
   readonly #endpoint: CacheEndpoint;
 
-  constructor(endpoint: CacheEndpoint, maxBundle: number) {
+  constructor(endpoint: CacheEndpoint, { maxBundle, bundlesAtOnce = 1 }: UploadTerms) {
     this.#endpoint = endpoint;
     this.maxBundle = maxBundle;
+    this.bundlesAtOnce = bundlesAtOnce;
   }
 
   get url(): string {
@@ -87,13 +98,12 @@ class SlipwayEndpoint implements SlipwayCache {
   }
 
   async send(
-    bundle: Buffer,
-    rawBytes: number,
+    { bytes, rawBytes, onSent }: OutgoingBundle,
     signal?: AbortSignal,
   ): Promise<BundleAnswer | 'absent' | 'too-large'> {
-    const timeoutMs = 60_000 + rawBytes / RESTORED_BYTES_PER_MS;
-    const limits = { signal, timeoutMs, askFirst: this.#asksFirst };
-    const { answer, file } = await this.#post('bundles', bundle, limits);
+    const timeoutMs = 60_000 + this.bundlesAtOnce * (rawBytes / RESTORED_BYTES_PER_MS);
+    const options = { signal, timeoutMs, askFirst: this.#asksFirst, onSent };
+    const { answer, file } = await this.#post('bundles', bytes, options);
     const json = parseJson(answer.body);
     const told = bundleAnswer.safeParse(json);
     this.#asksFirst &&= !told.success;
@@ -107,20 +117,21 @@ class SlipwayEndpoint implements SlipwayCache {
   async #post(
     action: string,
     body: Buffer,
-    {
-      askFirst = false,
-      ...limits
-    }: {
-      readonly signal?: AbortSignal | undefined;
-      readonly timeoutMs?: number;
-      readonly askFirst?: boolean;
-    },
+    { askFirst = false, onSent, ...limits }: PostOptions,
   ): Promise<{ readonly answer: CacheAnswer; readonly file: string }> {
     const file = `${baseOf(this.#endpoint)}/${action}`;
     const type = action === 'missing-paths' ? 'application/json' : 'application/octet-stream';
-    const content = { type, length: body.length, askFirst, open: () => body };
-    return { answer: await this.#endpoint.ask('POST', file, { content, ...limits }), file };
+    const content = { type, length: body.length, askFirst, open: () => body, ...(onSent && { onSent }) };
+    const headers = action === 'bundles' ? { [PUSH_HEADER]: this.#push } : {};
+    return { answer: await this.#endpoint.ask('POST', file, { content, headers, ...limits }), file };
   }
+}
+
+interface PostOptions {
+  readonly signal?: AbortSignal | undefined;
+  readonly timeoutMs?: number;
+  readonly askFirst?: boolean;
+  readonly onSent?: (() => void) | undefined;
 }
 
 /** Relative to the cache's URL, so that a prefix in front of all caches stays. */

@@ -2,7 +2,7 @@
 // wire: neighbours of one stream compressed together, because alone each would be a quarter larger (docs/adr/0020).
 import type { PatchedChunk } from './chunk-patcher.ts';
 import { MAX_CHUNK } from './chunker.ts';
-import { encodeFrame, FRAME_BYTES } from './frame-codec.ts';
+import { encodeFrame, FRAME_BYTES, type Effort } from './frame-codec.ts';
 import { encodePatchedFrame, MOST_PLACES_A_FRAME, type Place } from './patched-frame.ts';
 
 /** Chunks and the one frame that decodes to them, one after another. */
@@ -45,16 +45,20 @@ export class FrameGroups {
 }
 
 /** Frames of a group. A chunk with places that zstd makes no frame of is in none of them: it can only be stored plain. */
-export async function encodeGroup(chunks: readonly PatchedChunk[]): Promise<ChunkFrame[]> {
+export async function encodeGroup(
+  chunks: readonly PatchedChunk[],
+  effort: Effort = 'usual',
+): Promise<ChunkFrame[]> {
   const bytes = joined(chunks.map((chunk) => chunk.bytes));
   const places = placesOf(chunks);
-  if (places.length === 0) return [{ chunks, frame: await encodeFrame(bytes) }];
-  const frame = await encodePatchedFrame(bytes, places);
+  if (places.length === 0) return [{ chunks, frame: await encodeFrame(bytes, effort) }];
+  const frame = await encodePatchedFrame(bytes, places, effort);
   if (frame !== undefined) return [{ chunks, frame }];
   if (chunks.length === 1) return [];
   // One of them is to blame: the others go on together.
   const half = chunks.length >> 1;
-  return [...(await encodeGroup(chunks.slice(0, half))), ...(await encodeGroup(chunks.slice(half)))];
+  const halves = [chunks.slice(0, half), chunks.slice(half)];
+  return (await Promise.all(halves.map(async (some) => await encodeGroup(some, effort)))).flat();
 }
 
 /** The places of all chunks, from the start of the first. */

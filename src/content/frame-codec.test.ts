@@ -13,7 +13,7 @@ const raw = fc
 test('decodeFrame() inverts encodeFrame(), many at once', async () => {
   await fc.assert(
     fc.asyncProperty(fc.array(raw, { minLength: 1, maxLength: 12 }), async (chunks) => {
-      const frames = await Promise.all(chunks.map(encodeFrame));
+      const frames = await Promise.all(chunks.map(async (raw) => await encodeFrame(raw)));
       for (const [index, frame] of frames.entries()) {
         const chunk = chunks[index] as Buffer;
         assert.ok(zstdDecompressSync(frame).equals(chunk));

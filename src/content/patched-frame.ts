@@ -7,7 +7,14 @@ import { createHash } from 'node:crypto';
 import { constants, createZstdCompress, type ZstdCompress } from 'node:zlib';
 import { Semaphore } from '../util/concurrency.ts';
 import { SlipwayError } from '../util/errors.ts';
-import { COMPRESSION, decodeFrame, FRAME_BYTES } from './frame-codec.ts';
+import {
+  decodeFrame,
+  frameBound,
+  frameBytes,
+  LARGEST_FRAME_BYTES,
+  zstdParameters,
+  type Effort,
+} from './frame-codec.ts';
 
 /** A place in a chunk, or in all that a frame holds. */
 export interface Place {
@@ -30,11 +37,15 @@ const LONGEST_MARKER = 256;
  * Encodes `raw`; its bytes at `places` do not matter, and are the markers afterwards. `undefined` when zstd has not
  * made the blocks that are needed.
  */
-export async function encodePatchedFrame(raw: Buffer, places: readonly Place[]): Promise<Buffer | undefined> {
+export async function encodePatchedFrame(
+  raw: Buffer,
+  places: readonly Place[],
+  effort: Effort = 'usual',
+): Promise<Buffer | undefined> {
   const frame = await turns.run(async () => {
-    const encoder = idle.pop() ?? newEncoder();
+    const encoder = idle[effort].pop() ?? newEncoder(effort);
     const encoded = await encodeWith(encoder, raw, places);
-    idle.push(encoder);
+    idle[effort].push(encoder);
     return encoded;
   });
   return (await isPatchedFrame(frame, raw, places)) ? frame : undefined;
@@ -82,15 +93,15 @@ export function markerOf(n: number, length: number): Buffer {
 
 const MARKERS = new Map<number, Buffer>();
 
-const idle: ZstdCompress[] = [];
+const idle: Readonly<Record<Effort, ZstdCompress[]>> = { quick: [], usual: [], thorough: [] };
 const turns = new Semaphore(ENCODERS);
 
 /** Every write ends a block; a flush with ZSTD_e_end ends the frame. See frame-codec.ts on keeping contexts. */
-function newEncoder(): ZstdCompress {
+function newEncoder(effort: Effort): ZstdCompress {
   return createZstdCompress({
     flush: constants.ZSTD_e_flush,
-    chunkSize: FRAME_BYTES + (FRAME_BYTES >> 8) + 512 + MOST_PLACES * 64,
-    params: COMPRESSION,
+    chunkSize: frameBound(frameBytes(effort)) + MOST_PLACES * 64,
+    params: zstdParameters(effort),
   });
 }
 
@@ -130,7 +141,7 @@ export async function isPatchedFrame(frame: Buffer, raw: Buffer, places: readonl
   const inverted = markers.map((marker) => Buffer.from(marker.map((byte) => byte ^ 0xff)));
   const filled = Buffer.from(frame);
   fillPlaces(filled, inverted);
-  const scratch = scratches.pop() ?? Buffer.allocUnsafeSlow(FRAME_BYTES);
+  const scratch = scratches.pop() ?? Buffer.allocUnsafeSlow(LARGEST_FRAME_BYTES);
   try {
     const decoded = await decodeFrame(filled, raw.length, scratch);
     return isSameBut(decoded, raw, { places, literals: inverted });

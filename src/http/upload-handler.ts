@@ -6,6 +6,7 @@ import {
   missingPathsQuestion,
   MOST_CHUNKS_A_QUESTION,
   MOST_PATHS_A_QUESTION,
+  PUSH_HEADER,
   UPLOAD_PROTOCOL,
   type BundleAnswer,
   type UploadFailure,
@@ -127,7 +128,8 @@ async function takeBundle(parts: UploadParts, name: string, exchange: Exchange):
   const access = await admitUploader(parts, exchange.request, name);
   const body = readUpload(exchange, uploadVersions().maxBundle);
   const { maxNarSize } = parts;
-  const outcome = await parts.cache.putBundle({ ...access, body, maxNarSize });
+  const push = pushOf(exchange.request.headers[PUSH_HEADER]);
+  const outcome = await parts.cache.putBundle({ ...access, body, push, maxNarSize });
   const answer: BundleAnswer = {
     paths: outcome.paths.map(({ info, failure }) => ({
       storePath: info.storePath,
@@ -137,6 +139,11 @@ async function takeBundle(parts: UploadParts, name: string, exchange: Exchange):
   };
   const refused = outcome.paths.find(({ failure }) => failure !== undefined)?.failure;
   sendJson(exchange.response, refused === undefined ? 200 : httpStatus(refused), answer);
+}
+
+/** A name that a client has made up for its push. */
+function pushOf(header: string | readonly string[] | undefined): string | undefined {
+  return typeof header === 'string' && /^[\w-]{16,64}$/.test(header) ? header : undefined;
 }
 
 function checkMethod({ action }: UploadUrl, { request, response }: Exchange): void {

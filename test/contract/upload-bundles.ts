@@ -1,5 +1,7 @@
 // Makes bundles of Slipway's own upload protocol, well or badly, and sends them.
 import { createHash } from 'node:crypto';
+import { request as httpRequest } from 'node:http';
+import { text } from 'node:stream/consumers';
 import {
   BUNDLE_MAGIC,
   formatRecord,
@@ -11,7 +13,7 @@ import { ChunkPatcher, plain, type PatchedChunk } from '../../src/content/chunk-
 import { Chunker } from '../../src/content/chunker.ts';
 import { encodeFrame } from '../../src/content/frame-codec.ts';
 import { Normaliser } from '../../src/content/normaliser.ts';
-import type { BundleAnswer, UploadFailure } from '../../src/api/slipway-cache-v1.ts';
+import { PUSH_HEADER, type BundleAnswer, type UploadFailure } from '../../src/api/slipway-cache-v1.ts';
 import { narInfo, type TestPath } from './cache-uploads.ts';
 
 export interface SentChunk extends PatchedChunk {
@@ -94,6 +96,11 @@ export interface UploadAnswer {
   };
 }
 
+interface SlowUpload {
+  end(): Promise<UploadAnswer>;
+  cut(): void;
+}
+
 /** Speaks the protocol to `<server>/_api/slipway/v1/caches/<cache>`. */
 export class BundleSender {
   readonly #base: string;
@@ -104,8 +111,36 @@ export class BundleSender {
     this.#token = token;
   }
 
-  async send(bundle: Buffer): Promise<UploadAnswer> {
-    return await this.#json('POST', '/bundles', bundle);
+  /** `push`: what the bundles of one push have in common. */
+  async send(bundle: Buffer, push?: string): Promise<UploadAnswer> {
+    return await this.#json('POST', '/bundles', bundle, push);
+  }
+
+  /** Sends all of the bundle but its last byte, which `end` sends. */
+  sendSlowly(bundle: Buffer, push: string): SlowUpload {
+    const request = httpRequest(`${this.#base}/bundles`, {
+      method: 'POST',
+      headers: { ...this.#headers(push), 'content-length': bundle.length },
+    });
+    const answer = new Promise<UploadAnswer>((resolve, reject) => {
+      request.once('error', reject);
+      request.once('response', (response) => {
+        const read = async (): Promise<UploadAnswer> => {
+          const body = JSON.parse(await text(response)) as UploadAnswer['body'];
+          return { status: response.statusCode ?? 0, body };
+        };
+        read().then(resolve, reject);
+      });
+    });
+    answer.catch(() => undefined); // of an upload that is cut off
+    request.write(bundle.subarray(0, -1));
+    return {
+      end: async () => {
+        request.end(bundle.subarray(-1));
+        return await answer;
+      },
+      cut: () => void request.destroy(),
+    };
   }
 
   async terms(): Promise<UploadAnswer> {
@@ -129,16 +164,28 @@ export class BundleSender {
       : String(response.status);
   }
 
-  async request(method: string, action: string, body: Buffer | undefined): Promise<Response> {
+  async request(method: string, action: string, body: Buffer | undefined, push?: string): Promise<Response> {
     return await fetch(`${this.#base}${action}`, {
       method,
-      headers: this.#token === undefined ? {} : { authorization: `Bearer ${this.#token}` },
+      headers: this.#headers(push),
       ...(body && { body: new Uint8Array(body) }),
     });
   }
 
-  async #json(method: string, action: string, body: Buffer | undefined): Promise<UploadAnswer> {
-    const response = await this.request(method, action, body);
+  #headers(push: string | undefined): Record<string, string> {
+    return {
+      ...(this.#token !== undefined && { authorization: `Bearer ${this.#token}` }),
+      ...(push !== undefined && { [PUSH_HEADER]: push }),
+    };
+  }
+
+  async #json(
+    method: string,
+    action: string,
+    body: Buffer | undefined,
+    push?: string,
+  ): Promise<UploadAnswer> {
+    const response = await this.request(method, action, body, push);
     return { status: response.status, body: (await response.json()) as UploadAnswer['body'] };
   }
 }

@@ -67,7 +67,14 @@ test('GET tells a writer the terms, and nobody else', async () => {
   const terms = await main.terms();
   assert.deepEqual(terms, {
     status: 200,
-    body: { protocol: 2, chunker: 2, normaliser: 1, maxBundle: 33_554_431, storeDir: '/nix/store' },
+    body: {
+      protocol: 2,
+      chunker: 2,
+      normaliser: 1,
+      maxBundle: 33_554_431,
+      bundlesAtOnce: 2,
+      storeDir: '/nix/store',
+    },
   });
   assert.equal((await (await senderFor('main', 'read:main')).terms()).status, 403);
   assert.equal((await new BundleSender(server.url, 'main').terms()).status, 401);

@@ -10,6 +10,7 @@ import { decodeFrame } from '../../content/frame-codec.ts';
 import { FILLER } from '../../content/normaliser.ts';
 import { FRAME_KIND, rawLengthOf, type FrameContents } from '../../content/pack-format.ts';
 import { verifyFrame, type NamedChunk } from '../../content/verify-frame.ts';
+import type { BundlePlace } from './bundle-order.ts';
 import { ChunkMemory } from './chunk-memory.ts';
 import { chunkKey } from '../stored-chunks.ts';
 import { absentChunk, findHeldChunks, findStoredChunks, type ChunkScope } from './held-chunks.ts';
@@ -28,6 +29,7 @@ export interface BundleIntakeParts {
   readonly packs: PackSink;
   readonly sessions: UploadSessions;
   readonly scope: ChunkScope;
+  readonly place: BundlePlace;
   readonly maxNarSize: number;
 }
 
@@ -58,6 +60,7 @@ export class BundleIntake implements AsyncDisposable {
   readonly #parts: BundleIntakeParts;
   /** Chunks of this bundle: later ones of the same name may count on them, although they are not durable yet. */
   readonly #sent = new Map<string, SentChunk>();
+  readonly #countedOn: BundlePlace[] = [];
   #batch: Arrival[] = [];
   #batchChunks = 0;
   #batchBytes = 0;
@@ -76,9 +79,17 @@ export class BundleIntake implements AsyncDisposable {
     this.nars.push({ hash: Buffer.from(hash), restorer: new NarRestorer(hash, size), sent: new Map() });
   }
 
-  resume({ hash, chunks }: ResumeRecord): void {
-    const restorer = this.#parts.sessions.take(this.#parts.scope, hash, chunks);
-    this.nars.push({ hash: Buffer.from(hash), restorer, sent: new Map() });
+  async resume({ hash, chunks }: ResumeRecord): Promise<void> {
+    const { sessions, scope, place } = this.#parts;
+    await place.beforeTaken();
+    const half = sessions.take(scope, hash, chunks);
+    if (half !== undefined) this.#countedOn.push(half.bundle);
+    this.nars.push({ hash: Buffer.from(hash), restorer: half?.restorer, sent: new Map() });
+  }
+
+  /** Bundles before this one whose chunks it needs. */
+  get countedOn(): readonly BundlePlace[] {
+    return this.#countedOn;
   }
 
   /** Waits while two batches are worked on. */
@@ -197,8 +208,13 @@ export class BundleIntake implements AsyncDisposable {
 
   async #readHeld(hashes: readonly Buffer[], memory: ChunkMemory): Promise<Map<string, Buffer>> {
     if (hashes.length === 0) return new Map();
-    const { database, scope } = this.#parts;
-    return await readChunks(this.#parts, await findHeldChunks(database, scope, hashes), memory);
+    const { database, scope, place } = this.#parts;
+    let found = await findHeldChunks(database, scope, hashes);
+    if (found.length < hashes.length) {
+      await place.beforeEnded(); // they may have come in the bundle before
+      found = await findHeldChunks(database, scope, hashes);
+    }
+    return await readChunks(this.#parts, found, memory);
   }
 }
 

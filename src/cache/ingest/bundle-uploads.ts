@@ -12,6 +12,7 @@ import { parseNarInfo, type NarInfo } from '../../nix/narinfo.ts';
 import { storePathHash } from '../../nix/store-path.ts';
 import { asSlipwayError, SlipwayError } from '../../util/errors.ts';
 import { BundleIntake, type ArrivingNar } from './bundle-intake.ts';
+import { BundleOrder, type BundlePlace } from './bundle-order.ts';
 import type { Cache } from '../cache-registry.ts';
 import { ChunkMemory } from './chunk-memory.ts';
 import { claimChunks } from './claim-chunks.ts';
@@ -34,6 +35,8 @@ export interface BundleUpload {
   readonly readable: readonly Cache[];
   readonly writer: Writer;
   readonly body: AsyncIterable<Buffer>;
+  /** The push that it is part of, as its client calls it: the bundles of one may overlap. */
+  readonly push?: string | undefined;
   readonly maxNarSize: number;
 }
 
@@ -67,6 +70,7 @@ interface ArrivingPath {
 export class BundleUploads {
   readonly #parts: BundleUploadsParts;
   readonly #sessions = new UploadSessions();
+  readonly #order = new BundleOrder();
 
   constructor(parts: BundleUploadsParts) {
     this.#parts = parts;
@@ -75,21 +79,26 @@ export class BundleUploads {
   /** Refuses the bundle as a whole for what no client of ours sends; what is wrong with one path is told of that path. */
   async take(upload: BundleUpload): Promise<BundleOutcome> {
     const scope = scopeOf(upload);
+    using place = this.#order.join(upload.push && `${upload.cache.id}/${upload.writer.id}/${upload.push}`);
     await using sink = this.#parts.packs.open();
     const { database, blobs } = this.#parts;
     const { maxNarSize } = upload;
-    const parts = { database, blobs, packs: sink, sessions: this.#sessions, scope, maxNarSize };
+    const parts = { database, blobs, packs: sink, sessions: this.#sessions, scope, place, maxNarSize };
     await using intake = new BundleIntake(parts);
     const frames = new ChunkMemory();
     const paths = await readBundle(upload, intake, frames);
+    for (const { restorer, restored, failure } of intake.nars)
+      if (restorer !== undefined && restored === undefined && failure === undefined)
+        this.#sessions.keep(scope, { restorer, bundle: place });
+    place.taken();
+    await place.beforeEnded();
+    checkCountedOn(intake.countedOn);
     await this.#admit(upload, scope, paths, intake.nars);
     const bundle = { nars: intake.nars, paths, packs: await sealed(sink, intake.nars) };
     await this.#parts.database.write(async (transaction) => await this.#commit(transaction, scope, bundle));
+    place.committed();
     for (const { admitted, failure } of paths)
       if (admitted !== undefined && failure === undefined) this.#parts.publisher.note(admitted);
-    for (const { restorer, restored, failure } of intake.nars)
-      if (restorer !== undefined && restored === undefined && failure === undefined)
-        this.#sessions.keep(scope, restorer);
     frames.release(); // not after a failure: something may still be reading them
     return {
       paths: paths.map(({ info, failure }) => ({ info, ...(failure && { failure }) })),
@@ -185,7 +194,7 @@ async function readBundle(
         intake.begin(record);
         break;
       case 'resume':
-        intake.resume(record);
+        await intake.resume(record);
         break;
       case 'chunk':
       case 'frame':
@@ -203,6 +212,17 @@ async function readBundle(
   }
   await intake.finish();
   return paths;
+}
+
+function checkCountedOn(bundles: readonly BundlePlace[]): void {
+  if (!bundles.some(({ hasFailed }) => hasFailed)) return;
+  throw new SlipwayError(
+    'unavailable',
+    'The bundle before this one failed, which brought what this one needs.',
+    {
+      next: 'Send both again.',
+    },
+  );
 }
 
 /** Adds the recipes, which make packs describe themselves, and waits until all is durable. */

@@ -108,7 +108,9 @@ export class ContentWriter implements AsyncDisposable {
 
   async #storeBatch(batch: readonly StagedChunk[]): Promise<void> {
     const missing = await this.#findMissing(batch);
-    const frames = (await mapBounded(groupMissing(batch, missing), COMPRESSORS, encodeGroup)).flat();
+    const frames = (
+      await mapBounded(groupMissing(batch, missing), COMPRESSORS, async (group) => await encodeGroup(group))
+    ).flat();
     const framed = new Set(frames.flatMap(({ chunks }) => chunks));
     for (const chunk of missing) if (!framed.has(chunk)) this.#unpatchable.add(keyOf(chunk));
     for (const frame of frames) await this.#append(frame);
