@@ -101,9 +101,8 @@ export class NarReader {
   write(chunk: Uint8Array): void {
     if (this.#offset + chunk.length > this.#limits.maxSize)
       this.#fail(`it is larger than ${this.#limits.maxSize} bytes`);
-    let at = 0;
-    while (at < chunk.length) {
-      const used = this.#step(chunk.subarray(at));
+    for (let at = 0; at < chunk.length;) {
+      const used = this.#takeString(chunk, at) || this.#step(chunk, at);
       at += used;
       this.#offset += used;
     }
@@ -113,13 +112,37 @@ export class NarReader {
     if (this.#expect !== 'done') this.#fail('it ends too early');
   }
 
-  /** Consumes some of the bytes and tells how many. */
-  #step(bytes: Uint8Array): number {
+  /** Takes a string that lies whole in `bytes`, as nearly all but contents do, without copying it; 0 for any other. */
+  #takeString(bytes: Uint8Array, at: number): number {
+    if (!this.#atString || this.#expect === 'contents' || this.#expect === 'done') return 0;
+    const start = at + 8;
+    if (start > bytes.length) return 0;
+    const length = readShortLength(bytes, at);
+    const end = start + length;
+    const next = end + ((8 - (length % 8)) % 8);
+    if (length > MAX_TOKEN || next > bytes.length) return 0;
+    for (let index = end; index < next; index++) if (bytes[index] !== 0) return 0;
+    this.#accept(bytes, start, end);
+    return next - at;
+  }
+
+  /** Nothing of the next string has been read. */
+  get #atString(): boolean {
+    return (
+      this.#contentsLeft === 0 &&
+      this.#paddingLeft === 0 &&
+      this.#token === undefined &&
+      this.#lengthHave === 0
+    );
+  }
+
+  /** Consumes some of the bytes from `at` and tells how many. */
+  #step(bytes: Uint8Array, at: number): number {
     if (this.#expect === 'done') this.#fail('bytes follow its end');
-    if (this.#inContents && this.#contentsLeft > 0) return this.#takeContents(bytes);
-    if (this.#paddingLeft > 0) return this.#takePadding(bytes);
-    if (this.#token !== undefined) return this.#takeToken(bytes, this.#token);
-    return this.#takeLength(bytes);
+    if (this.#inContents && this.#contentsLeft > 0) return this.#takeContents(bytes, at);
+    if (this.#paddingLeft > 0) return this.#takePadding(bytes, at);
+    if (this.#token !== undefined) return this.#takeToken(bytes.subarray(at), this.#token);
+    return this.#takeLength(bytes.subarray(at));
   }
 
   #takeLength(bytes: Uint8Array): number {
@@ -167,9 +190,10 @@ export class NarReader {
     return used;
   }
 
-  #takePadding(bytes: Uint8Array): number {
-    const used = Math.min(this.#paddingLeft, bytes.length);
-    if (bytes.subarray(0, used).some((byte) => byte !== 0)) this.#fail('its padding is not zero');
+  #takePadding(bytes: Uint8Array, at: number): number {
+    const used = Math.min(this.#paddingLeft, bytes.length - at);
+    for (let index = at; index < at + used; index++)
+      if (bytes[index] !== 0) this.#fail('its padding is not zero');
     this.#paddingLeft -= used;
     if (this.#paddingLeft > 0) return used;
     if (this.#inContents) this.#endContents();
@@ -177,10 +201,10 @@ export class NarReader {
     return used;
   }
 
-  #takeContents(bytes: Uint8Array): number {
-    const used = Math.min(this.#contentsLeft, bytes.length);
+  #takeContents(bytes: Uint8Array, at: number): number {
+    const used = Math.min(this.#contentsLeft, bytes.length - at);
     this.#contentsLeft -= used;
-    this.#visitor.fileData?.(bytes.subarray(0, used));
+    this.#visitor.fileData?.(bytes.subarray(at, at + used));
     if (this.#contentsLeft === 0 && this.#paddingLeft === 0) this.#endContents();
     return used;
   }
@@ -194,37 +218,43 @@ export class NarReader {
   #finishToken(): void {
     const token = this.#token ?? Buffer.alloc(0);
     this.#token = undefined;
-    this.#accept(token);
+    this.#accept(token, 0, token.length);
   }
 
-  #accept(token: Buffer): void {
+  /** The string from `start` to `end` of `bytes`, which are the caller's. */
+  #accept(bytes: Uint8Array, start: number, end: number): void {
     const keyword = KEYWORDS[this.#expect];
-    if (keyword !== undefined) return this.#keyword(token, keyword);
+    const is = (word: string): boolean => isWord(bytes, start, end, word);
+    if (keyword !== undefined) {
+      if (!is(keyword.word)) this.#fail(`"${keyword.word}" is missing`);
+      this.#expect = keyword.next;
+      return;
+    }
     switch (this.#expect) {
       case 'type':
-        return this.#startNode(token.toString('latin1'));
+        return this.#startNode(is);
       case 'file-key':
-        return this.#fileKey(token.toString('latin1'));
+        return this.#fileKey(is);
       case 'target':
-        return this.#symlink(token);
+        return this.#symlink(Buffer.from(bytes.subarray(start, end)));
       case 'close':
-        return this.#closeNode(token.toString('latin1'));
+        return this.#closeNode(is);
       case 'entry-or-close':
-        return this.#entryOrClose(token.toString('latin1'));
+        return this.#entryOrClose(is);
       case 'name':
-        return this.#entryName(token);
+        return this.#entryName(Buffer.from(bytes.subarray(start, end)));
       default:
         return this.#fail('a string stands where none may');
     }
   }
 
-  #startNode(type: string): void {
-    if (type === 'regular') {
+  #startNode(is: WordTest): void {
+    if (is('regular')) {
       this.#executable = false;
       this.#expect = 'file-key';
-    } else if (type === 'symlink') {
+    } else if (is('symlink')) {
       this.#expect = 'target-key';
-    } else if (type === 'directory') {
+    } else if (is('directory')) {
       if (this.#directories.length >= this.#limits.maxDepth) this.#fail('its directories nest too deeply');
       this.#directories.push({ lastName: undefined });
       this.#visitor.enterDirectory?.(this.#path);
@@ -233,11 +263,11 @@ export class NarReader {
   }
 
   /** A file may leave out its contents: Nix reads that as an empty file but never writes it; we refuse it. */
-  #fileKey(key: string): void {
-    if (key === 'executable') {
+  #fileKey(is: WordTest): void {
+    if (is('executable')) {
       this.#executable = true;
       this.#expect = 'executable-value';
-    } else if (key === 'contents') this.#expect = 'contents';
+    } else if (is('contents')) this.#expect = 'contents';
     else this.#fail('a file has an unknown field');
   }
 
@@ -248,12 +278,12 @@ export class NarReader {
     this.#expect = 'close';
   }
 
-  #entryOrClose(word: string): void {
-    if (word === 'entry') this.#expect = 'entry-open';
-    else if (word === ')') {
+  #entryOrClose(is: WordTest): void {
+    if (is('entry')) this.#expect = 'entry-open';
+    else if (is(')')) {
       this.#directories.pop();
       this.#visitor.leaveDirectory?.(this.#path);
-      this.#closeNode(word);
+      this.#closeNode(is);
     } else this.#fail('a directory holds something other than entries');
   }
 
@@ -269,8 +299,8 @@ export class NarReader {
     this.#expect = 'node-key';
   }
 
-  #closeNode(word: string): void {
-    if (word !== ')') this.#fail('a node does not end');
+  #closeNode(is: WordTest): void {
+    if (!is(')')) this.#fail('a node does not end');
     if (this.#directories.length === 0) {
       this.#expect = 'done';
       return;
@@ -279,14 +309,25 @@ export class NarReader {
     this.#expect = 'entry-close';
   }
 
-  #keyword(token: Buffer, keyword: Keyword): void {
-    if (token.toString('latin1') !== keyword.word) this.#fail(`"${keyword.word}" is missing`);
-    this.#expect = keyword.next;
-  }
-
   #fail(why: string): never {
     throw new SlipwayError('nar_invalid', `The NAR is refused at byte ${this.#offset}: ${why}.`);
   }
+}
+
+/** Whether the string at hand is this word. */
+type WordTest = (word: string) => boolean;
+
+function isWord(bytes: Uint8Array, start: number, end: number, word: string): boolean {
+  if (end - start !== word.length) return false;
+  for (let index = 0; index < word.length; index++)
+    if (bytes[start + index] !== word.charCodeAt(index)) return false;
+  return true;
+}
+
+/** The length of 8 bytes at `at`; MAX_TOKEN + 1 when it is any larger. */
+function readShortLength(bytes: Uint8Array, at: number): number {
+  for (let index = 2; index < 8; index++) if (bytes[at + index] !== 0) return MAX_TOKEN + 1;
+  return (bytes[at] as number) + 256 * (bytes[at + 1] as number);
 }
 
 function isFileName(name: Buffer): boolean {
