@@ -2,6 +2,7 @@
 // Equal bytes give equal cuts, and an edit moves only the cuts beside it. The cuts decide what is shared between NARs:
 // the table and the sizes never change under one CHUNKER_VERSION.
 import { createHash } from 'node:crypto';
+import { GearScan } from './gear-scan.ts';
 
 /** Recorded in every recipe. 16 KiB least, 64 KiB target, 256 KiB most; version 1 cut twice as large. docs/FORMATS.md. */
 export const CHUNKER_VERSION = 2;
@@ -11,9 +12,11 @@ export const TARGET_CHUNK = 64 * 1024;
 export const MAX_CHUNK = 256 * 1024;
 
 // Normalisation level 2: below the target 18 bits must be zero, above it 14 (target = 2^16). The bits are the highest,
-// because with a left-shifting hash these depend on the most bytes. Here: how far to shift them down.
-const STRICT = 32 - 18;
-const LOOSE = 32 - 14;
+// because with a left-shifting hash these depend on the most bytes. Here: what a hash with such bits is less than.
+const STRICT = 2 ** (32 - 18);
+const LOOSE = 2 ** (32 - 14);
+/** Most loose cuts are found within the first. */
+const LOOSE_STEP = 32 * 1024;
 /** A byte is shifted out of the hash after so many more. */
 const HASH_BYTES = 32;
 
@@ -63,40 +66,14 @@ export function findCut(bytes: Uint8Array, start: number, end: number): number {
   const last = Math.min(end, start + MAX_CHUNK);
   const target = Math.min(last, start + TARGET_CHUNK);
   const first = Math.min(last, start + MIN_CHUNK);
-  const strict = scan(bytes, { from: first, to: target, hash: 0, shift: STRICT });
-  if (strict !== undefined || target === last) return strict ?? last;
-  return scan(bytes, { from: target, to: last, hash: hashUpTo(bytes, target), shift: LOOSE }) ?? last;
-}
-
-interface Scan {
-  readonly from: number;
-  readonly to: number;
-  /** Of the bytes before `from`. */
-  readonly hash: number;
-  readonly shift: number;
-}
-
-/** Three times as fast as a plain loop: V8 is told that all numbers are small integers, and four bytes are a round. */
-function scan(bytes: Uint8Array, { from, to, hash: seed, shift }: Scan): number | undefined {
-  const gear = GEAR;
-  const rounds = (to - 3) | 0;
-  let at = from | 0;
-  let hash = seed | 0;
-  for (; at < rounds; at = (at + 4) | 0) {
-    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
-    if (hash >>> shift === 0) return at + 1;
-    hash = ((hash << 1) + (gear[bytes[at + 1] as number] as number)) | 0;
-    if (hash >>> shift === 0) return at + 2;
-    hash = ((hash << 1) + (gear[bytes[at + 2] as number] as number)) | 0;
-    if (hash >>> shift === 0) return at + 3;
-    hash = ((hash << 1) + (gear[bytes[at + 3] as number] as number)) | 0;
-    if (hash >>> shift === 0) return at + 4;
+  const strict = SCAN.find(bytes.subarray(first, target), 0, STRICT);
+  if (strict !== -1) return first + strict;
+  for (let from = target; from < last; from += LOOSE_STEP) {
+    const step = bytes.subarray(from, Math.min(last, from + LOOSE_STEP));
+    const loose = SCAN.find(step, hashUpTo(bytes, from), LOOSE);
+    if (loose !== -1) return from + loose;
   }
-  for (; at < to; at = (at + 1) | 0) {
-    hash = ((hash << 1) + (gear[bytes[at] as number] as number)) | 0;
-    if (hash >>> shift === 0) return at + 1;
-  }
-  return undefined;
+  return last;
 }
 
 function hashUpTo(bytes: Uint8Array, end: number): number {
@@ -114,3 +91,4 @@ function makeGear(): Int32Array {
 }
 
 const GEAR = makeGear();
+const SCAN = new GearScan(GEAR, TARGET_CHUNK);
