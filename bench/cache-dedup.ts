@@ -1,4 +1,4 @@
-// New bytes that each state of the corpus costs once the first one is stored: Slipway's packs, plain 64 KiB chunks, and
+// New bytes that each state of the corpus costs once the first one is stored: Slipway's packs, settled, plain 64 KiB chunks, and
 // whole NARs compressed by zstd. Every NAR is read back and hashed.
 import { createHash, hash } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -9,6 +9,7 @@ import { constants, zstdCompress } from 'node:zlib';
 import { commitContent } from '../src/cache/ingest/commit-content.ts';
 import { ContentLayouts } from '../src/cache/content-layout.ts';
 import { ContentReader } from '../src/cache/content-reader.ts';
+import { settlePacks } from '../src/cache/garbage/settle-packs.ts';
 import { ContentWriter } from '../src/cache/ingest/content-writer.ts';
 import type { BlobStore } from '../src/storage/blob-store.ts';
 import type { Database } from '../src/storage/database.ts';
@@ -44,7 +45,23 @@ export async function measureDedup(corpus: Corpus, folder: string): Promise<Part
   };
 }
 
+interface Stored {
+  /** Of packs, once they are settled. */
+  readonly bytes: number;
+  /** The same before. */
+  readonly asItCame: number;
+  readonly sentBytes: number;
+  readonly settleMs: number;
+  readonly settleCpuMs: number;
+  readonly packs: number;
+  readonly rawBytes: number;
+}
+
 interface Costs {
+  readonly asItCame: number;
+  readonly sentBytes: number;
+  readonly settleMs: number;
+  readonly settleCpuMs: number;
   readonly bytes: number;
   readonly plainChunks: number;
   readonly wholeNars: number;
@@ -53,7 +70,7 @@ interface Costs {
 }
 
 async function costs(
-  { bytes }: { readonly bytes: number },
+  { bytes, asItCame, sentBytes: sent, settleMs, settleCpuMs }: Stored,
   before: readonly CorpusPath[],
   paths: readonly CorpusPath[],
 ): Promise<Costs> {
@@ -63,6 +80,10 @@ async function costs(
   const whole = await wholeNars(new Set(before.map((one) => one.hash)), paths);
   return {
     bytes,
+    asItCame,
+    sentBytes: sent,
+    settleMs: round(settleMs),
+    settleCpuMs: round(settleCpuMs),
     plainChunks: plain,
     wholeNars: whole,
     toPlain: round(bytes / plain),
@@ -71,10 +92,7 @@ async function costs(
 }
 
 /** Stores the paths in the folder's database and packs, and proves that each comes back. */
-async function store(
-  folder: string,
-  paths: readonly CorpusPath[],
-): Promise<{ readonly bytes: number; readonly packs: number; readonly rawBytes: number }> {
+async function store(folder: string, paths: readonly CorpusPath[]): Promise<Stored> {
   await using blobs = await openDiskBlobStore(path.join(folder, 'packs'));
   await using database = await openSqliteDatabase(path.join(folder, 'slipway.db'));
   const before = await packSizes(database);
@@ -84,13 +102,41 @@ async function store(
     layouts: new ContentLayouts(database),
     onDamage: () => undefined,
   });
-  for (const one of paths) await prove(reader, await ingest(database, blobs, one), one);
+  const ids: number[] = [];
+  for (const one of paths) ids.push(await ingest(database, blobs, one));
+  const asItCame = await packSizes(database);
+  const { ms, cpuMs } = await settle(database, blobs);
+  for (const [n, one] of paths.entries()) await prove(reader, ids[n] ?? 0, one);
   const after = await packSizes(database);
   return {
     bytes: sum(after) - sum(before),
+    asItCame: sum(asItCame) - sum(before),
+    sentBytes: await sentBytes(reader, ids),
+    settleMs: ms,
+    settleCpuMs: cpuMs,
     packs: after.length - before.length,
     rawBytes: sum(paths.map(({ size }) => size)),
   };
+}
+
+/** As a collection does an hour after the last push. */
+async function settle(
+  database: Database,
+  blobs: BlobStore,
+): Promise<{ readonly ms: number; readonly cpuMs: number }> {
+  const started = performance.now();
+  const before = process.cpuUsage();
+  const now = Date.now() + 1000;
+  await settlePacks({ database, blobs }, { now, youngMs: 0, progress: async () => await Promise.resolve() });
+  const { user, system } = process.cpuUsage(before);
+  return { ms: performance.now() - started, cpuMs: (user + system) / 1000 };
+}
+
+/** What hosts that have none of it download. */
+async function sentBytes(reader: ContentReader, ids: readonly number[]): Promise<number> {
+  let bytes = 0;
+  for (const id of ids) bytes += (await reader.open(id, 'zstd'))?.length ?? 0;
+  return bytes;
 }
 
 function sum(sizes: readonly number[]): number {
@@ -116,7 +162,12 @@ async function prove(reader: ContentReader, contentId: number, one: CorpusPath):
 }
 
 async function packSizes(database: Database): Promise<number[]> {
-  return (await database.read.selectFrom('pack').select('size').execute()).map(({ size }) => size);
+  const rows = await database.read
+    .selectFrom('pack')
+    .select('size')
+    .where('retired_at', 'is', null)
+    .execute();
+  return rows.map(({ size }) => size);
 }
 
 async function wholeNars(known: ReadonlySet<string>, paths: readonly CorpusPath[]): Promise<number> {

@@ -72,7 +72,7 @@ class Filler {
           .join()})`,
       );
     this.#insert = {
-      pack: insert('pack', 'id, blob_key, size, created_at'),
+      pack: insert('pack', 'id, blob_key, size, created_at, unsettled_bytes'),
       chunk: insert(
         'chunk',
         'hash, pack_id, frame_offset, frame_length, frame_crc, frame_raw_length, chunk_offset, raw_length',
@@ -188,7 +188,8 @@ class Filler {
     const name = digest('md5', String(this.packs));
     this.packs++;
     const size = (CHUNKS_A_PACK / CHUNKS_A_FRAME) * FRAME_BYTES + CHUNKS_A_PACK * 56;
-    this.#insert.pack.run(this.packs, `pack/${name.slice(0, 2)}/${name}`, size, this.#now - DAY);
+    // A cache of this size has settled long ago.
+    this.#insert.pack.run(this.packs, `pack/${name.slice(0, 2)}/${name}`, size, this.#now - DAY, 0);
   }
 }
 

@@ -4,20 +4,21 @@ import { sleep } from '../util/deadline.ts';
 import { rescuePaths } from './garbage/rescue-paths.ts';
 
 const FLUSH_MS = 60_000;
-const MOST_PENDING = 50_000; // about 10 MB; more are written early
+const MOST_PENDING = 50_000; // some MB; more are written early
 // All at once would hold up requests for seconds: each row lies elsewhere on the disk, and each commit waits for it.
 const ROWS_A_WRITE = 100;
 const PAUSE_MS = 10;
 
-interface Use {
-  readonly cacheId: number;
-  readonly hash: string;
-  readonly at: number;
+/** What was asked for in one cache. All get the time of the latest: a minute more is no matter. */
+interface Uses {
+  readonly hashes: Set<string>;
+  at: number;
 }
 
 export class AccessTimes implements AsyncDisposable {
   readonly #database: Database;
-  #touched = new Map<string, Use>();
+  #touched = new Map<number, Uses>();
+  #pending = 0;
   #timer: NodeJS.Timeout | undefined;
   #round = 0;
   #closing = false;
@@ -32,9 +33,12 @@ export class AccessTimes implements AsyncDisposable {
   }
 
   touch(cacheId: number, hash: string): void {
-    this.#touched.set(`${cacheId}/${hash}`, { cacheId, hash, at: Date.now() });
+    const uses = this.#usesOf(cacheId);
+    uses.at = Date.now();
+    if (uses.hashes.has(hash)) return;
+    uses.hashes.add(hash);
     this.#timer ??= setTimeout(() => this.#flushLater(), FLUSH_MS).unref();
-    if (this.#touched.size === MOST_PENDING) setImmediate(() => this.#flushLater());
+    if (++this.#pending === MOST_PENDING) setImmediate(() => this.#flushLater());
   }
 
   async flush(): Promise<void> {
@@ -43,28 +47,27 @@ export class AccessTimes implements AsyncDisposable {
     this.#round++;
     const touched = this.#touched;
     this.#touched = new Map();
-    if (touched.size === 0) return;
-    const byCache = Map.groupBy(touched.values(), ({ cacheId }) => cacheId);
-    for (const [cacheId, uses] of byCache)
-      for (let from = 0; from < uses.length; from += ROWS_A_WRITE) {
-        await this.#write(cacheId, uses.slice(from, from + ROWS_A_WRITE));
+    this.#pending = 0;
+    for (const [cacheId, { hashes, at }] of touched)
+      for (let left = hashes.values(), batch = take(left); batch.length > 0; batch = take(left)) {
+        await this.#write(cacheId, batch, at);
         if (!this.#closing) await sleep(PAUSE_MS);
       }
   }
 
-  /** All get the time of the latest: a minute more is no matter. */
-  async #write(cacheId: number, uses: readonly Use[]): Promise<void> {
-    const at = Math.max(...uses.map((use) => use.at));
+  #usesOf(cacheId: number): Uses {
+    let uses = this.#touched.get(cacheId);
+    if (uses === undefined) this.#touched.set(cacheId, (uses = { hashes: new Set(), at: 0 }));
+    return uses;
+  }
+
+  async #write(cacheId: number, hashes: readonly string[], at: number): Promise<void> {
     await this.#database.write(async (transaction) => {
       const rows = await transaction
         .updateTable('store_path')
         .set({ last_access_at: at })
         .where('cache_id', '=', cacheId)
-        .where(
-          'hash',
-          'in',
-          uses.map(({ hash }) => hash),
-        )
+        .where('hash', 'in', hashes)
         .returning(['hash', 'tombstoned_at'])
         .execute();
       // Tombstoned between the look-up and now.
@@ -82,4 +85,15 @@ export class AccessTimes implements AsyncDisposable {
   #flushLater(): void {
     this.flush().catch(() => undefined);
   }
+}
+
+/** The next of them, for one write. */
+function take(left: Iterator<string>): string[] {
+  const batch: string[] = [];
+  while (batch.length < ROWS_A_WRITE) {
+    const next = left.next();
+    if (next.done === true) break;
+    batch.push(next.value);
+  }
+  return batch;
 }

@@ -201,7 +201,7 @@ export class ContentReader {
     if (hot !== undefined && !this.#checked.isDoubtful(layout, run.index, run.count))
       return { bytes: hot, buffer: undefined };
     const isWarm = this.#hot.isWarm(layout, run);
-    const mayBorrow = lent && !isWarm && run.length > RUN_BYTES_IN_CROWD;
+    const mayBorrow = lent && !isWarm && run.length > RUN_BYTES_IN_CROWD && run.length <= RUN_BYTES;
     const buffer = mayBorrow ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
     const bytes = await this.#readFrames(layout, run, buffer);
     fillRun(layout, run, bytes);

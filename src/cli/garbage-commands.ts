@@ -111,7 +111,7 @@ function storageRows({ chunks, packs }: GarbageReport): string[][] {
   if (packs)
     rows.push([
       'packs',
-      `${packs.rewritten} rewritten, ${packs.removed} removed (${formatBytes(packs.removedBytes)})`,
+      `${packs.settled} settled, ${packs.rewritten} rewritten, ${packs.removed} removed (${formatBytes(packs.removedBytes)})`,
     ]);
   if (packs !== undefined && packs.unreadable > 0)
     rows.push([

@@ -1,7 +1,7 @@
 // Makes frames of the chunks that the cache lacks, a window at a time: one question for all of its chunks, then only what
 // is missing is compressed, neighbours together, on libuv's pool. Windows may overlap; each chunk is asked for and
 // compressed once.
-import { encodeGroup, FrameGroups, type ChunkFrame } from '../content/chunk-frames.ts';
+import { chunkGroups, encodeGroup, type ChunkFrame } from '../content/chunk-frames.ts';
 import type { PatchedChunk } from '../content/chunk-patcher.ts';
 import type { Effort } from '../content/frame-codec.ts';
 import type { SlabChunk } from '../content/slab-cutter.ts';
@@ -64,7 +64,7 @@ function groupWanted(
   window: readonly SlabChunk<unknown>[],
   wanted: ReadonlySet<PatchedChunk>,
 ): readonly PatchedChunk[][] {
-  const groups = new FrameGroups();
+  const groups = chunkGroups();
   let before: unknown;
   for (const { stream, chunk } of window) {
     if (stream !== before || !wanted.has(chunk)) groups.part();

@@ -2,11 +2,11 @@ import assert from 'node:assert/strict';
 import { createHash, randomBytes } from 'node:crypto';
 import { test } from 'node:test';
 import { isCode } from '../util/errors.ts';
-import { encodeGroup, FrameGroups } from './chunk-frames.ts';
+import { chunkGroups, encodeGroup } from './chunk-frames.ts';
 import { patchedChunkHash, plainChunkHash, findTrueChunks, type ChunkSpan } from './chunk-identity.ts';
 import type { PatchedChunk } from './chunk-patcher.ts';
 import { MAX_CHUNK } from './chunker.ts';
-import { cutFrame } from './cut-frame.ts';
+import { cutFrame } from './remake-frames.ts';
 import { FRAME_BYTES } from './frame-codec.ts';
 import { FILLER } from './normaliser.ts';
 import { markerOf, MOST_PLACES_A_FRAME } from './patched-frame.ts';
@@ -63,8 +63,8 @@ const GROUP = [
 ];
 const GROUP_BYTES = GROUP.reduce((sum, { bytes }) => sum + bytes.length, 0);
 
-test('FrameGroups puts neighbours together until a frame is full', () => {
-  const groups = new FrameGroups();
+test('chunkGroups() puts neighbours together until a frame is full', () => {
+  const groups = chunkGroups();
   const chunks = Array.from({ length: 20 }, (_, n) => plainChunk(`${n}`));
   for (const [n, chunk] of chunks.entries()) {
     if (n === 3) groups.part();
@@ -79,8 +79,8 @@ test('FrameGroups puts neighbours together until a frame is full', () => {
     assert.ok(group.reduce((sum, { bytes }) => sum + bytes.length, 0) <= FRAME_BYTES);
 });
 
-test('FrameGroups leaves a chunk of the largest size alone: it repeats, so others will need it without its neighbours', () => {
-  const groups = new FrameGroups();
+test('chunkGroups() leaves a chunk of the largest size alone: it repeats, so others will need it without its neighbours', () => {
+  const groups = chunkGroups();
   const zeros = Buffer.alloc(MAX_CHUNK);
   const repeated = { hash: plainChunkHash(zeros), bytes: zeros, patches: [] };
   for (const chunk of [plainChunk('a'), repeated, plainChunk('b'), plainChunk('c')]) groups.add(chunk);
@@ -90,8 +90,8 @@ test('FrameGroups leaves a chunk of the largest size alone: it repeats, so other
   );
 });
 
-test('FrameGroups keeps the number of places in a frame bounded', () => {
-  const groups = new FrameGroups();
+test('chunkGroups() keeps the number of places in a frame bounded', () => {
+  const groups = chunkGroups();
   const many = patchedChunk(
     'many',
     Array.from({ length: 500 }, (_, n) => n * 100),

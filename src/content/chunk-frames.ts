@@ -1,9 +1,9 @@
 // Puts chunks into frames. A chunk is what has a name and is shared; a frame is how chunks lie in packs and go over the
 // wire: neighbours of one stream compressed together, because alone each would be a quarter larger (docs/adr/0020).
 import type { PatchedChunk } from './chunk-patcher.ts';
-import { MAX_CHUNK } from './chunker.ts';
 import { encodeFrame, FRAME_BYTES, type Effort } from './frame-codec.ts';
-import { encodePatchedFrame, MOST_PLACES_A_FRAME, type Place } from './patched-frame.ts';
+import { FrameGroups } from './frame-groups.ts';
+import { encodePatchedFrame, type Place } from './patched-frame.ts';
 
 /** Chunks and the one frame that decodes to them, one after another. */
 export interface ChunkFrame {
@@ -11,37 +11,12 @@ export interface ChunkFrame {
   readonly frame: Buffer;
 }
 
-/** Gathers chunks that may share a frame, in the order of the stream. */
-export class FrameGroups {
-  readonly groups: PatchedChunk[][] = [];
-  #bytes = 0;
-  #places = 0;
-  #open = false;
-
-  /** The next chunk of the frame that is open, if it has room. */
-  add(chunk: PatchedChunk): void {
-    // No cut was found in it, so it is zeros or the like: other contents will have it, too, and it is small alone.
-    const repeats = chunk.bytes.length === MAX_CHUNK;
-    if (repeats) this.part();
-    this.#put(chunk);
-    if (repeats) this.part();
-  }
-
-  #put(chunk: PatchedChunk): void {
-    const bytes = this.#bytes + chunk.bytes.length;
-    const places = this.#places + chunk.patches.length;
-    const fits = this.#open && bytes <= FRAME_BYTES && places <= MOST_PLACES_A_FRAME;
-    if (fits) this.groups.at(-1)?.push(chunk);
-    else this.groups.push([chunk]);
-    this.#bytes = fits ? bytes : chunk.bytes.length;
-    this.#places = fits ? places : chunk.patches.length;
-    this.#open = true;
-  }
-
-  /** What follows is no neighbour of what came: a reader of either would decode the other for nothing. */
-  part(): void {
-    this.#open = false;
-  }
+/** Groups of chunks whose bytes are at hand, for frames as uploads have them. */
+export function chunkGroups(): FrameGroups<PatchedChunk> {
+  return new FrameGroups(
+    ({ bytes, patches }) => ({ bytes: bytes.length, places: patches.length }),
+    FRAME_BYTES,
+  );
 }
 
 /** Frames of a group. A chunk with places that zstd makes no frame of is in none of them: it can only be stored plain. */

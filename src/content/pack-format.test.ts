@@ -22,8 +22,9 @@ const frame = fc.record(
     length: fc.nat({ max: 2 ** 31 - 1 }),
     crc: fc.nat({ max: 2 ** 31 - 1 }),
     parts: fc.array(part, { minLength: 1, maxLength: 5 }),
+    settled: fc.constant(true as const),
   },
-  { noNullPrototype: true },
+  { noNullPrototype: true, requiredKeys: ['kind', 'offset', 'length', 'crc', 'parts'] },
 );
 const frames = fc.uniqueArray(frame, { maxLength: 12, selector: ({ offset }) => offset });
 
@@ -54,7 +55,13 @@ test('parsePackIndex() refuses any flipped bit and any shortening', () => {
 test('parsePackIndex() refuses an index that says two things of one frame', () => {
   const [one] = fc.sample(frame, 1);
   assert.ok(one);
-  for (const change of [{ length: one.length + 1 }, { crc: one.crc + 1 }, { kind: 3 - one.kind }])
+  const changes = [
+    { length: one.length + 1 },
+    { crc: one.crc + 1 },
+    { kind: 3 - one.kind },
+    { settled: one.settled !== true },
+  ];
+  for (const change of changes)
     assert.throws(() => parsePackIndex(formatPackIndex([one, { ...one, ...change }])), /contradicts itself/);
 });
 

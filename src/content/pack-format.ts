@@ -15,6 +15,7 @@ export const PACK_HEADER: Buffer = Buffer.concat([
 
 export const INDEX_MAGIC = 0x184d2a51;
 const ENTRY_BYTES = 56;
+const SETTLED = 1;
 const TRAILER_MAGIC = Buffer.from('SLWPEND2');
 /** Of packs in which each frame holds one thing; they read the same. */
 const FIRST_TRAILER_MAGIC = Buffer.from('SLWPEND1');
@@ -28,6 +29,8 @@ export const FRAME_KIND = { chunk: 1, recipe: 2 } as const;
 export interface FrameContents {
   readonly kind: number;
   readonly parts: readonly FramePart[];
+  /** It was compressed with all effort, and need not be again. */
+  readonly settled?: boolean;
 }
 
 export interface FramePart {
@@ -85,15 +88,23 @@ export function parsePackIndex(index: Buffer): PackedFrame[] {
     const { part, ...frame } = parseEntry(body.subarray(at, at + ENTRY_BYTES));
     const last = frames.at(-1);
     if (last !== undefined && last.offset === frame.offset) {
-      if (last.length !== frame.length || last.crc !== frame.crc || last.kind !== frame.kind)
-        throw broken('its index contradicts itself');
+      if (!isSameFrame(last, frame)) throw broken('its index contradicts itself');
       last.parts.push(part);
     } else frames.push({ ...frame, parts: [part] });
   }
   return frames;
 }
 
-function formatEntry({ offset, length, crc, kind }: PackedFrame, part: FramePart): Buffer {
+function isSameFrame(one: Omit<PackedFrame, 'parts'>, other: Omit<PackedFrame, 'parts'>): boolean {
+  return (
+    one.length === other.length &&
+    one.crc === other.crc &&
+    one.kind === other.kind &&
+    one.settled === other.settled
+  );
+}
+
+function formatEntry({ offset, length, crc, kind, settled }: PackedFrame, part: FramePart): Buffer {
   const bytes = Buffer.alloc(ENTRY_BYTES);
   bytes.set(part.hash, 0);
   bytes.writeBigUInt64LE(BigInt(offset), 32);
@@ -101,6 +112,7 @@ function formatEntry({ offset, length, crc, kind }: PackedFrame, part: FramePart
   bytes.writeUInt32LE(part.rawLength, 44);
   bytes.writeUInt32LE(crc, 48);
   bytes.writeUInt8(kind, 52);
+  bytes.writeUInt8(settled === true ? SETTLED : 0, 53);
   return bytes;
 }
 
@@ -110,6 +122,7 @@ function parseEntry(bytes: Buffer): Omit<PackedFrame, 'parts'> & { readonly part
     length: bytes.readUInt32LE(40),
     crc: bytes.readUInt32LE(48),
     kind: bytes.readUInt8(52),
+    ...(bytes.readUInt8(53) === SETTLED && { settled: true }),
     part: { hash: Uint8Array.from(bytes.subarray(0, 32)), rawLength: bytes.readUInt32LE(44) },
   };
 }

@@ -63,6 +63,8 @@ export interface PackTable {
    * gone, and its name stays taken for longer than an upload lasts.
    */
   retired_at: Generated<number | null>;
+  /** Of its frames of chunks that were not settled (docs/FORMATS.md); null: nobody has looked. */
+  unsettled_bytes: Generated<number | null>;
 }
 
 /** A chunk that is held, and the one place where it is: the frame of a pack that it shares with its neighbours. */

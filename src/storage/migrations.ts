@@ -12,6 +12,7 @@ import { sourcesMigration } from './migrations/0007-sources.ts';
 import { damagedContentsMigration } from './migrations/0008-damaged-contents.ts';
 import { lookupsMigration } from './migrations/0010-lookups.ts';
 import { framesMigration } from './migrations/0011-frames.ts';
+import { settledMigration } from './migrations/0012-settled.ts';
 import type { SqlEngine } from './migrations/column-types.ts';
 
 const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
@@ -25,6 +26,7 @@ const STEPS: Readonly<Record<string, (engine: SqlEngine) => Migration>> = {
   '0008-damaged-contents': damagedContentsMigration,
   '0010-lookups': lookupsMigration,
   '0011-frames': framesMigration,
+  '0012-settled': settledMigration,
 };
 
 /** Brings the schema to the newest step. A database from a newer Slipway is `invalid` and stays untouched. */

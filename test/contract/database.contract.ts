@@ -113,10 +113,11 @@ export function databaseContract(
         .executeTakeFirstOrThrow();
       for (const column of ['frame_raw_length', 'chunk_offset'])
         await transaction.schema.alterTable('chunk').dropColumn(column).execute();
+      await transaction.schema.alterTable('pack').dropColumn('unsettled_bytes').execute();
       const place = sql`${hash}, ${id}, 16, 40, 9, 90`;
       await sql`insert into chunk (hash, pack_id, frame_offset, frame_length, frame_crc, raw_length)
                 values (${place})`.execute(transaction);
-      await sql`delete from kysely_migration where name = '0011-frames'`.execute(transaction);
+      await sql`delete from kysely_migration where name >= '0011-frames'`.execute(transaction);
     });
     await using again = await open(at);
     const row = await again.read.selectFrom('chunk').selectAll().executeTakeFirstOrThrow();

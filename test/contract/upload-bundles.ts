@@ -8,7 +8,7 @@ import {
   type BundleRecord,
   type ChunkRecord,
 } from '../../src/content/bundle-format.ts';
-import { encodeGroup, FrameGroups } from '../../src/content/chunk-frames.ts';
+import { chunkGroups, encodeGroup } from '../../src/content/chunk-frames.ts';
 import { ChunkPatcher, plain, type PatchedChunk } from '../../src/content/chunk-patcher.ts';
 import { Chunker } from '../../src/content/chunker.ts';
 import { encodeFrame } from '../../src/content/frame-codec.ts';
@@ -63,7 +63,7 @@ export async function together(chunks: readonly PatchedChunk[]): Promise<BundleR
 
 /** In frames as the client makes them: neighbours together. */
 export async function framed(chunks: readonly PatchedChunk[]): Promise<BundleRecord[]> {
-  const groups = new FrameGroups();
+  const groups = chunkGroups();
   for (const chunk of chunks) groups.add(chunk);
   return await Promise.all(groups.groups.map(together));
 }

@@ -1,10 +1,12 @@
-// Gives disk back: rewrites packs of which little is used, puts small ones together, removes what nobody reads any more.
+// Gives disk back: compresses well what was stored quickly, rewrites packs of which little is used, puts small ones together,
+// removes what nobody reads any more.
 import { setImmediate as pause } from 'node:timers/promises';
 import { sql } from 'kysely';
 import { isCode } from '../../util/errors.ts';
 import { isSparse, planPackGroups, SMALL_PACK_BYTES } from './plan-packs.ts';
 import { waitForLease } from './lease.ts';
 import { removeRetired } from './retired-packs.ts';
+import { settlePacks } from './settle-packs.ts';
 import {
   readLivePack,
   retireEmpty,
@@ -18,6 +20,8 @@ import {
 const PACKS_A_QUERY = 10;
 
 export interface PackCollection {
+  /** Packs that were compressed anew, for good. */
+  readonly settled: number;
   readonly rewritten: number;
   /** Bytes of packs that were retired less what was written in their place. */
   readonly savedBytes: number;
@@ -46,6 +50,7 @@ export async function collectPacks(
     await options.progress();
     await lease.renew();
   };
+  const settled = await settlePacks(parts, { now: options.now, youngMs: options.youngMs, progress });
   const found: Candidate[] = [];
   let unreadable = 0;
   for await (const candidate of candidates(parts, { ...options, progress }))
@@ -59,6 +64,8 @@ export async function collectPacks(
   });
   return {
     ...total,
+    settled: settled.packs,
+    savedBytes: total.savedBytes + settled.savedBytes,
     unreadable: unreadable + total.unreadable.length,
     removed: removed.packs,
     removedBytes: removed.bytes,

@@ -3,8 +3,9 @@
 import { setTimeout as wait } from 'node:timers/promises';
 import type { Database } from '../../storage/database.ts';
 import { isCode } from '../../util/errors.ts';
-import { BORROWED_GRACE_MS } from './collect-garbage.ts';
+import { BORROWED_GRACE_MS, DEFAULT_GARBAGE_SETTINGS } from './collect-garbage.ts';
 import { isOverPulledLimit } from '../sources/pulled-figures.ts';
+import { unsettledBytesBefore } from './settle-packs.ts';
 
 export interface GarbageSchedule {
   readonly everyMs: number;
@@ -17,8 +18,10 @@ export interface GarbageSchedule {
 const LOOK_MS = 600_000;
 const FIRST_LOOK_MS = 60_000;
 const JITTER = 0.1;
-/** Collections that only keep upstreams within their limit are at least so far apart. */
+/** Collections that are early are at least so far apart. */
 const EARLY_MS = 1_800_000;
+/** A fifth of it, some 50 MB of disk, is not given back for a day otherwise, and every download is that much larger. */
+const ENOUGH_UNSETTLED = 256 * 1024 * 1024;
 
 /** Ends when the signal fires. Never rejects: a failed collection is told and tried again at the next look. */
 export async function collectRegularly(
@@ -40,13 +43,15 @@ export async function collectRegularly(
     }
 }
 
-/** Early when more is kept of upstreams than may be. */
+/** Early when more is kept of upstreams than may be, or when much waits to be settled. */
 async function isDue(database: Database, period: number): Promise<boolean> {
   const now = Date.now();
   const last = await lastCollection(database);
   if (last > now + LOOK_MS) return true; // it was done while the clock was wrong
   if (last <= now - period) return true;
-  return last <= now - EARLY_MS && (await isOverPulledLimit(database, now - BORROWED_GRACE_MS));
+  if (last > now - EARLY_MS) return false;
+  if (await isOverPulledLimit(database, now - BORROWED_GRACE_MS)) return true;
+  return (await unsettledBytesBefore(database, now - DEFAULT_GARBAGE_SETTINGS.youngMs)) >= ENOUGH_UNSETTLED;
 }
 
 async function slept(ms: number, signal: AbortSignal): Promise<boolean> {

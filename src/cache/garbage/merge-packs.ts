@@ -3,6 +3,7 @@
 import type { Database } from '../../storage/database.ts';
 import { isCode } from '../../util/errors.ts';
 import { rewriteGroups } from './collect-packs.ts';
+import { damagedPacks } from './damaged-packs.ts';
 import { takeLease } from './lease.ts';
 import { ENOUGH_SMALL, planPackGroups, SMALL_PACK_BYTES } from './plan-packs.ts';
 import { anyRetired, removeRetired } from './retired-packs.ts';
@@ -15,7 +16,6 @@ const YOUNG_MS = 60_000;
 const GRACE_MS = 2 * 3600_000;
 /** More wait for the next look. */
 const PACKS_A_LOOK = 10_000;
-const DAMAGE_A_QUERY = 500;
 
 export interface MergeOptions {
   readonly now: number;
@@ -107,19 +107,4 @@ async function findSmall(database: Database, { now, youngMs, skip }: MergeOption
     rows.map(({ id }) => id),
   );
   return rows.filter(({ id }) => !damaged.has(id) && skip?.has(id) !== true);
-}
-
-async function damagedPacks(database: Database, ids: readonly number[]): Promise<Set<number>> {
-  const damaged = new Set<number>();
-  for (let from = 0; from < ids.length; from += DAMAGE_A_QUERY) {
-    const rows = await database.read
-      .selectFrom('chunk')
-      .select('pack_id')
-      .distinct()
-      .where('pack_id', 'in', ids.slice(from, from + DAMAGE_A_QUERY))
-      .where('damaged_at', 'is not', null)
-      .execute();
-    for (const row of rows) damaged.add(row.pack_id);
-  }
-  return damaged;
 }

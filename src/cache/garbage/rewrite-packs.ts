@@ -8,10 +8,10 @@ import type { BlobStore } from '../../storage/blob-store.ts';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
 import { SlipwayError } from '../../util/errors.ts';
-import { cutFrame } from '../../content/cut-frame.ts';
+import { cutFrame } from '../../content/remake-frames.ts';
 import { FRAME_KIND, rawLengthOf, type FrameContents, type PackedFrame } from '../../content/pack-format.ts';
 import { readPackIndex } from '../recovery/pack-index.ts';
-import { chunksOf, placeOf, type PackedChunk } from '../ingest/commit-content.ts';
+import { chunksOf, placeOf, unsettledBytes, type PackedChunk } from '../ingest/commit-content.ts';
 import { PackWriter, type SealedPack } from '../ingest/pack-writer.ts';
 import { chunkKey, hashBatches } from '../stored-chunks.ts';
 
@@ -34,7 +34,7 @@ export interface LivePack {
   readonly liveBytes: number;
 }
 
-interface LiveFrame {
+export interface LiveFrame {
   readonly frame: PackedFrame;
   /** Its chunks that are needed; absent: all of it is. */
   readonly keep?: readonly PackedChunk[];
@@ -77,31 +77,49 @@ export interface RewriteOptions {
   readonly progress?: () => Promise<void>;
 }
 
-/**
- * Returns the new packs. Durable and complete when this resolves; the old packs are retired. Cut off in between, some
- * chunks are in the new pack and the others still in the old one.
- */
+/** Writes what is needed of packs into new ones, as replacePacks() does. */
 export async function rewritePacks(
   parts: RewriteParts,
   old: readonly LivePack[],
   { now, progress }: RewriteOptions,
 ): Promise<readonly SealedPack[]> {
-  await using writer = new PackWriter(parts.blobs);
-  const copied = new Set<string>();
-  for (const { pack, frames } of old)
-    for (const run of planRuns(frames.filter(({ frame }) => isFirst(copied, frame)))) {
-      await progress?.();
-      for (const { live, bytes } of await readRun(parts.blobs, pack, run))
-        await copyFrame(writer, live, bytes);
-    }
-  const sealed = await writer.finish();
   const packs = old.map(({ pack }) => pack);
-  for (const pack of sealed) await moveChunks(parts.database, pack, packs, now);
-  await parts.database.write(async (transaction) => await retireEmpty(transaction, packs, now));
+  const copyAll = async (writer: PackWriter): Promise<void> => {
+    const copied = new Set<string>();
+    for (const { pack, frames } of old)
+      for (const run of planRuns(frames.filter(({ frame }) => isFirst(copied, frame)))) {
+        await progress?.();
+        for (const { live, bytes } of await readRun(parts.blobs, pack, run))
+          await copyFrame(writer, live, bytes);
+      }
+  };
+  return await replacePacks(parts, packs, copyAll, now);
+}
+
+/**
+ * Returns the new packs, into which `write` puts all that is needed of the old. Durable and complete when this resolves; the
+ * old packs are retired. Cut off in between, some chunks are in the new packs and the others still in the old ones.
+ */
+export async function replacePacks(
+  { database, blobs }: RewriteParts,
+  old: readonly PackRow[],
+  write: (writer: PackWriter) => Promise<void>,
+  now: number,
+): Promise<readonly SealedPack[]> {
+  await using writer = new PackWriter(blobs);
+  await write(writer);
+  const sealed = await writer.finish();
+  for (const pack of sealed) await moveChunks(database, pack, old, now);
+  await database.write(async (transaction) => await retireEmpty(transaction, old, now));
   return sealed;
 }
 
-async function copyFrame(writer: PackWriter, { frame, keep }: LiveFrame, bytes: Buffer): Promise<void> {
+/** What is needed of a frame, whose bytes these are. */
+export async function copyFrame(
+  writer: PackWriter,
+  { frame, keep }: LiveFrame,
+  bytes: Buffer,
+): Promise<void> {
   if (keep === undefined) return await writer.append(bytes, frame);
   for (const cut of await cutFrame(bytes, rawLengthOf(frame), keep)) {
     const contents: FrameContents = { kind: FRAME_KIND.chunk, parts: cut.chunks };
@@ -204,7 +222,12 @@ async function moveChunks(
 async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
   const row = await transaction
     .insertInto('pack')
-    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .values({
+      blob_key: pack.blobKey,
+      size: pack.size,
+      created_at: now,
+      unsettled_bytes: unsettledBytes(pack.frames),
+    })
     .onConflict((conflict) => conflict.column('blob_key').doNothing())
     .returning('id')
     .executeTakeFirst();

@@ -128,11 +128,24 @@ export function chunksOf(frame: PackedFrame): PackedChunk[] {
   });
 }
 
+/** What of a pack is still to be compressed well. */
+export function unsettledBytes(frames: readonly PackedFrame[]): number {
+  return frames
+    .filter(({ kind, settled }) => kind === FRAME_KIND.chunk && settled !== true)
+    .reduce((sum, { length }) => sum + length, 0);
+}
+
 /** Uploads that share a pack name it one after another. */
 async function namePack(transaction: Transaction<Schema>, pack: SealedPack, now: number): Promise<number> {
   await transaction
     .insertInto('pack')
-    .values({ blob_key: pack.blobKey, size: pack.size, created_at: now })
+    .values({
+      blob_key: pack.blobKey,
+      size: pack.size,
+      created_at: now,
+      // What others have in a shared pack is not known here.
+      unsettled_bytes: pack.frames.some(({ settled }) => settled) ? unsettledBytes(pack.frames) : null,
+    })
     .onConflict((conflict) => conflict.column('blob_key').doNothing())
     .execute();
   const row = await transaction

@@ -5,7 +5,7 @@ import { createHash } from 'node:crypto';
 import type { Database } from '../../storage/database.ts';
 import type { BlobStore } from '../../storage/blob-store.ts';
 import { mapBounded } from '../../util/concurrency.ts';
-import { encodeGroup, FrameGroups, type ChunkFrame } from '../../content/chunk-frames.ts';
+import { chunkGroups, encodeGroup, type ChunkFrame } from '../../content/chunk-frames.ts';
 import { ChunkPatcher, plain, type PatchedChunk } from '../../content/chunk-patcher.ts';
 import { Chunker } from '../../content/chunker.ts';
 import { encodeFrame, FRAME_BYTES } from '../../content/frame-codec.ts';
@@ -156,7 +156,7 @@ export class ContentWriter implements AsyncDisposable {
 /** Neighbours that are to be stored share frames. */
 function groupMissing(batch: readonly StagedChunk[], missing: readonly StagedChunk[]): PatchedChunk[][] {
   const wanted = new Set(missing);
-  const groups = new FrameGroups();
+  const groups = chunkGroups();
   for (const chunk of batch)
     if (wanted.has(chunk)) groups.add(chunk);
     else groups.part();

@@ -95,8 +95,9 @@ export class PackBlob implements AsyncDisposable {
   }
 
   async append(frame: Buffer, contents: FrameContents): Promise<PackedFrame> {
-    const { kind, parts } = contents;
-    const packed = { kind, parts, offset: this.#size, length: frame.length, crc: crc32(frame) };
+    const { kind, parts, settled } = contents;
+    const place = { offset: this.#size, length: frame.length, crc: crc32(frame) };
+    const packed = { kind, parts, ...(settled === true && { settled }), ...place };
     await this.#blob.write(frame);
     this.#frames.push(packed);
     this.#size += frame.length;
