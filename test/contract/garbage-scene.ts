@@ -27,6 +27,7 @@ export const SETTINGS: GarbageSettings = {
   chunkGraceMs: 30,
   packGraceMs: 20,
   youngMs: 5,
+  settleBytes: 0,
 };
 
 /** Blobs in memory; `failAfter` counts down with each change, and from zero on every change fails as in a crash. */
@@ -93,13 +94,13 @@ export class Scene implements AsyncDisposable {
   readonly blobs: MemoryBlobs;
   readonly database: Database;
   readonly crash: Crash;
-  readonly #folder: string;
+  readonly #folder: string | undefined;
   meanwhile: Meanwhile | undefined;
   now = 1_000_000;
   readonly contents = new Map<string, Buffer>();
   readonly references = new Map<string, readonly string[]>();
 
-  private constructor(database: Database, folder: string) {
+  private constructor(database: Database, folder: string | undefined) {
     const crash = new Crash();
     this.crash = crash;
     this.#folder = folder;
@@ -115,6 +116,13 @@ export class Scene implements AsyncDisposable {
     this.blobs = new MemoryBlobs(crash);
   }
 
+  /** Over a database that is empty. */
+  static async over(database: Database): Promise<Scene> {
+    const scene = new Scene(database, undefined);
+    await scene.addCache('main');
+    return scene;
+  }
+
   static async open(): Promise<Scene> {
     const folder = mkdtempSync(join(existsSync('/dev/shm') ? '/dev/shm' : tmpdir(), 'slipway-garbage-'));
     const scene = new Scene(await openSqliteDatabase(join(folder, 'slipway.db')), folder);
@@ -124,7 +132,7 @@ export class Scene implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await this.database[Symbol.asyncDispose]();
-    rmSync(this.#folder, { recursive: true, force: true });
+    if (this.#folder !== undefined) rmSync(this.#folder, { recursive: true, force: true });
   }
 
   async addCache(name: string): Promise<void> {

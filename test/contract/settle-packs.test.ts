@@ -10,10 +10,12 @@ import { settlePacks, unsettledBytesBefore, type Settling } from '../../src/cach
 import { sweep } from '../../src/cache/garbage/sweep.ts';
 import { readPackIndex } from '../../src/cache/recovery/pack-index.ts';
 import { isWhole } from '../../src/cache/served-pieces.ts';
+import { openPostgresDatabase } from '../../src/storage/postgres-database.ts';
 import { markerOf } from '../../src/content/patched-frame.ts';
 import { FRAME_KIND, rawLengthOf, type PackedFrame } from '../../src/content/pack-format.ts';
 import { noise } from './cache-uploads.ts';
 import { block, Scene } from './garbage-scene.ts';
+import { openPostgresServer } from './postgres-server.ts';
 
 const DAY = 24 * 3600_000;
 const progress = async (): Promise<void> => await Promise.resolve();
@@ -21,7 +23,7 @@ const progress = async (): Promise<void> => await Promise.resolve();
 /** A day later: what is small is then settled, too. */
 async function settle(scene: Scene): Promise<Settling> {
   scene.now += DAY + 1;
-  return await settlePacks(scene, { now: scene.now, youngMs: 10, progress });
+  return await settlePacks(scene, { now: scene.now, youngMs: 10, settleBytes: 16_000_000, progress });
 }
 
 const reference = (hash: string): string => `/nix/store/${hash.repeat(32).slice(0, 32)}-library-1.0/lib\n`;
@@ -87,10 +89,11 @@ test('settlePacks() makes what is stored smaller, in larger frames, and once', a
   await using scene = await Scene.open();
   await scene.push('one', program('one', 2_500_000, 'a'));
   const quick = await framesOf(scene);
-  assert.deepEqual(await settlePacks(scene, { now: scene.now + 5, youngMs: 10, progress }), {
-    packs: 0,
-    savedBytes: 0,
-  });
+  const none = { packs: 0, savedBytes: 0 };
+  const young = { now: scene.now + 5, youngMs: 10, settleBytes: 0, progress };
+  assert.deepEqual(await settlePacks(scene, young), none);
+  const little = { now: scene.now + 50, youngMs: 10, settleBytes: 16_000_000, progress };
+  assert.deepEqual(await settlePacks(scene, little), none);
   const settling = await settle(scene);
   assert.equal(settling.packs, 1);
   const settled = await framesOf(scene);
@@ -99,7 +102,7 @@ test('settlePacks() makes what is stored smaller, in larger frames, and once', a
   assert.ok(settled.every((frame) => frame.settled === true && frame.length <= 1024 * 1024));
   await scene.assertSound();
   assert.equal(await unsettledBytesBefore(scene.database, scene.now), 0);
-  assert.deepEqual(await settle(scene), { packs: 0, savedBytes: 0 });
+  assert.deepEqual(await settle(scene), none);
 });
 
 test('a settled content comes back by any range, as it is and as a zstd stream', async () => {
@@ -217,4 +220,14 @@ test('a collection settles what is old enough', async () => {
   assert.equal((await scene.collect()).packs?.removed, 1);
   assert.equal(scene.blobs.blobs.size, 1);
   await scene.assertSound();
+});
+
+test('packs come to rest on PostgreSQL, too', async () => {
+  await using server = await openPostgresServer();
+  await using scene = await Scene.over(await openPostgresDatabase({ url: await server.createDatabase() }));
+  await scene.push('before', BEFORE);
+  await scene.push('after', AFTER);
+  assert.equal((await settle(scene)).packs, 2);
+  await scene.assertSound();
+  assert.equal(await unsettledBytesBefore(scene.database, scene.now), 0);
 });

@@ -34,6 +34,8 @@ export interface GarbageSettings {
   readonly packGraceMs: number;
   /** Paths and packs younger than this are not looked at. */
   readonly youngMs: number;
+  /** Packs with fewer bytes together wait for a day before they are settled. */
+  readonly settleBytes: number;
 }
 
 export const DEFAULT_GARBAGE_SETTINGS: GarbageSettings = {
@@ -43,6 +45,7 @@ export const DEFAULT_GARBAGE_SETTINGS: GarbageSettings = {
   chunkGraceMs: 24 * HOUR,
   packGraceMs: 2 * HOUR,
   youngMs: HOUR,
+  settleBytes: 16 * 1024 * 1024,
 };
 
 /** What upstreams have can be fetched again, so its tombstones need not wait for clients. */
@@ -120,7 +123,8 @@ async function collect(
   // Packs that nobody names, left by what was cut off: another server's start may be far away.
   if (!dryRun) await sweep(parts.database, parts.blobs, { shared: true, now });
   const chunkOptions = { now, graceMs: settings.chunkGraceMs, progress, dryRun };
-  const packOptions = { now, youngMs: settings.youngMs, graceMs: settings.packGraceMs, progress };
+  const { youngMs, packGraceMs: graceMs, settleBytes } = settings;
+  const packOptions = { now, youngMs, graceMs, settleBytes, progress };
   return {
     startedAt,
     roots: roots.size,

@@ -38,6 +38,8 @@ export interface CollectPacksOptions {
   readonly youngMs: number;
   /** Between retiring a pack and removing it: longer than a download takes. */
   readonly graceMs: number;
+  /** Fewer wait for a day before they are settled. */
+  readonly settleBytes: number;
   readonly progress: () => Promise<void>;
 }
 
@@ -50,7 +52,7 @@ export async function collectPacks(
     await options.progress();
     await lease.renew();
   };
-  const settled = await settlePacks(parts, { now: options.now, youngMs: options.youngMs, progress });
+  const settled = await settlePacks(parts, { ...options, progress });
   const found: Candidate[] = [];
   let unreadable = 0;
   for await (const candidate of candidates(parts, { ...options, progress }))

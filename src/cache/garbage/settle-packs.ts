@@ -26,8 +26,6 @@ import { StoredFrames } from './stored-frames.ts';
 
 /** Packs that are settled together: the recipes of a NAR's chunks are mostly among them. */
 const TOGETHER_BYTES = 512 * 1024 * 1024;
-/** Less is not worth the writing, unless it has waited for long. */
-const WORTHWHILE_BYTES = 16 * 1024 * 1024;
 const LONGEST_WAIT_MS = 24 * 3600_000;
 /** Then no more are begun: what a collection does besides must not wait for long. */
 const LONGEST_RUN_MS = 10 * 60_000;
@@ -35,6 +33,8 @@ const LONGEST_RUN_MS = 10 * 60_000;
 export interface SettleOptions extends Required<RewriteOptions> {
   /** Younger packs are left alone: they may be merged first. */
   readonly youngMs: number;
+  /** Less is not worth the writing, unless it has waited for a day. */
+  readonly settleBytes: number;
 }
 
 export interface Settling {
@@ -79,7 +79,7 @@ function unsettled(read: Database['read']) {
 
 async function findUnsettled(
   database: Database,
-  { now, youngMs }: SettleOptions,
+  { now, youngMs, settleBytes }: SettleOptions,
   skip: ReadonlySet<number>,
 ): Promise<PackRow[]> {
   const rows = await unsettled(database.read)
@@ -97,7 +97,7 @@ async function findUnsettled(
     bytes += row.size;
     oldest = Math.min(oldest, row.created_at);
   }
-  return bytes >= WORTHWHILE_BYTES || oldest < now - LONGEST_WAIT_MS ? group : [];
+  return bytes >= settleBytes || oldest < now - LONGEST_WAIT_MS ? group : [];
 }
 
 /** Bytes saved. `undefined` when a pack could not be read: it is in `skip` then, and the others may be tried without it. */

@@ -26,6 +26,7 @@ const SETTINGS = {
   chunkGraceMs: 0,
   packGraceMs: 0,
   youngMs: 0,
+  settleBytes: 0,
 };
 
 const killer = new KillSwitch();
