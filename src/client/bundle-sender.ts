@@ -20,6 +20,8 @@ const SMALLEST_LIMIT = 1024 * 1024 - 64 * 1024;
 /** Where bundles go faster than this, compressing a tenth better takes longer than sending a tenth more. */
 const QUICK_BYTES_PER_MS = 20_000;
 
+const MUCH_LARGER = 1.25;
+
 export interface BundleSenderParts {
   readonly cache: SlipwayCache;
   readonly tally: PushTally;
@@ -27,12 +29,10 @@ export interface BundleSenderParts {
 
 /** How a bundle goes. */
 interface Way {
-  /** Until the bundle before is done with, whatever came of it. */
-  readonly before: Promise<unknown>;
+  /** The bundle before, which is not done with. */
+  readonly ahead?: Promise<void>;
   readonly onSent?: () => void;
 }
-
-const ALONE: Way = { before: Promise.resolve() };
 
 export class BundleSender {
   /** Store paths that the cache has taken. */
@@ -49,6 +49,8 @@ export class BundleSender {
   /** Until the last of them is on its way. */
   #out: Promise<void> = Promise.resolve();
   #lastAnswer = 0;
+  /** Bundles must not overlap: something on the way sends them to different servers. */
+  #inTurn = false;
   /** Size of the largest bundle that got through. */
   #passed = 0;
 
@@ -80,13 +82,14 @@ export class BundleSender {
    */
   async begin(bundle: Bundle): Promise<{ readonly answered: Promise<void> }> {
     await this.#out;
-    // What is larger than all that got through so far may come back, and then nothing may be on its way behind it.
-    const atOnce = bundle.size <= this.#passed ? this.#cache.bundlesAtOnce : 1;
+    // What is much larger than all that got through so far may come back, and then nothing may be on its way behind it.
+    const mayOverlap = bundle.size <= MUCH_LARGER * this.#passed && !this.#inTurn;
+    const atOnce = mayOverlap ? this.#cache.bundlesAtOnce : 1;
     while (this.#flights.length >= atOnce) await this.#flights[0];
     const out = Promise.withResolvers<void>();
     this.#out = out.promise;
-    const before = Promise.allSettled(this.#flights.slice(-1));
-    const answered = this.#send(bundle, { before, onSent: out.resolve });
+    const ahead = this.#flights.at(-1);
+    const answered = this.#send(bundle, { ...(ahead && { ahead }), onSent: out.resolve });
     this.#flights.push(answered);
     const land = (): void => {
       out.resolve();
@@ -96,17 +99,26 @@ export class BundleSender {
     return { answered };
   }
 
-  async #send(bundle: Bundle, way: Way): Promise<void> {
-    const answer = bundle.size > this.#limit ? 'too-large' : await this.#post(bundle, way.onSent);
-    if (answer === undefined) return;
-    await way.before;
-    if (answer === 'too-large') await this.#sendParts(bundle);
+  async #send(bundle: Bundle, { ahead, onSent }: Way): Promise<void> {
+    let answer = bundle.size > this.#limit ? 'too-large' : await this.#post(bundle, onSent);
+    await ahead?.catch(() => undefined); // whoever waits for that one hears of it
+    if (ahead !== undefined && isRefusal(bundle, answer)) {
+      // Perhaps another replica took the bundle ahead, and this one did not know what it brought.
+      this.#inTurn = true;
+      answer = await this.#post(bundle);
+    }
+    await this.#heed(bundle, answer);
+  }
+
+  async #heed(bundle: Bundle, answer: BundleAnswer | 'absent' | 'too-large'): Promise<void> {
+    if (answer === 'absent') this.#overtaken = true;
+    else if (answer === 'too-large') await this.#sendParts(bundle);
     else await this.#settle(bundle, answer);
   }
 
   async #sendParts(bundle: Bundle): Promise<void> {
     for await (const part of splitBundle(bundle, this.fullBytes)) {
-      await (part.size < bundle.size ? this.#send(part, ALONE) : this.#sendWhole(part));
+      await (part.size < bundle.size ? this.#send(part, {}) : this.#sendWhole(part));
       if (this.#overtaken) return;
     }
   }
@@ -115,16 +127,16 @@ export class BundleSender {
   async #sendWhole(bundle: Bundle): Promise<void> {
     const answer = await this.#post(bundle);
     if (answer === 'too-large') throw tooLarge(this.#cache.url);
-    if (answer !== undefined) await this.#settle(bundle, answer);
+    await this.#heed(bundle, answer);
   }
 
   async #settle(bundle: Bundle, answer: BundleAnswer): Promise<void> {
-    const lost = new Set(answer.lost);
+    const isLost = lostOf(answer);
     const failures: SlipwayError[] = [];
     for (const [n, nar] of bundle.finished.entries()) {
       const failure = answer.paths[n]?.failure;
       if (failure === undefined) this.#publish(nar);
-      else if (lost.has(Buffer.from(nar.info.narHash.bytes).toString('hex'))) await this.#sendAgain(nar);
+      else if (isLost(nar)) await this.#sendAgain(nar);
       else failures.push(failureOf(nar, failure));
     }
     if (failures[0] !== undefined) throw failures[0];
@@ -138,13 +150,16 @@ export class BundleSender {
     bundle.finish(again);
     const answer = await this.#post(bundle);
     if (answer === 'too-large') throw tooLarge(this.#cache.url);
-    const failure = answer?.paths[0]?.failure;
+    if (answer === 'absent') {
+      this.#overtaken = true;
+      return;
+    }
+    const failure = answer.paths[0]?.failure;
     if (failure !== undefined) throw failureOf(nar, failure);
-    if (answer !== undefined) this.#publish(nar);
+    this.#publish(nar);
   }
 
-  /** `undefined` when it was overtaken. */
-  async #post(bundle: Bundle, onSent?: () => void): Promise<BundleAnswer | 'too-large' | undefined> {
+  async #post(bundle: Bundle, onSent?: () => void): Promise<BundleAnswer | 'absent' | 'too-large'> {
     const { size, rawBytes } = bundle;
     const started = performance.now();
     const answer = await this.#cache.send({ bytes: bundle.bytes(), rawBytes, onSent }, this.#signal);
@@ -154,10 +169,7 @@ export class BundleSender {
       this.#limit = Math.max(SMALLEST_LIMIT, Math.floor(size / 4));
       return answer;
     }
-    if (answer === 'absent') {
-      this.#overtaken = true;
-      return undefined;
-    }
+    if (answer === 'absent') return answer;
     this.#passed = Math.max(this.#passed, size);
     this.#tally.sentBytes += size;
     return answer;
@@ -175,6 +187,18 @@ export class BundleSender {
     this.published.add(info.path);
     this.#tally.pushed(info.path);
   }
+}
+
+/** Whether names alone would not help. */
+function isRefusal(bundle: Bundle, answer: BundleAnswer | 'absent' | 'too-large'): boolean {
+  if (typeof answer === 'string') return answer === 'absent';
+  const isLost = lostOf(answer);
+  return bundle.finished.some((nar, n) => answer.paths[n]?.failure !== undefined && !isLost(nar));
+}
+
+function lostOf(answer: BundleAnswer): (nar: OutgoingNar) => boolean {
+  const lost = new Set(answer.lost);
+  return ({ info }) => lost.has(Buffer.from(info.narHash.bytes).toString('hex'));
 }
 
 function tooLarge(url: string): SlipwayError {

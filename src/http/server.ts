@@ -63,15 +63,21 @@ async function openListener(address: ListenAddress, options: ServerOptions): Pro
   const handle = newRequestHandler(address, options);
   const headersTimeout = options.headersTimeoutMs ?? HEADERS_TIMEOUT_MS;
   const connectionsCheckingInterval = headersTimeout / 3; // Node looks only so often
-  const server = createServer(
-    { keepAlive: true, noDelay: true, requestTimeout: 0, headersTimeout, connectionsCheckingInterval },
-    handle,
-  );
-  server.on('checkContinue', handle); // the cache refuses an upload before its body is sent
+  const server = createServer({
+    keepAlive: true,
+    noDelay: true,
+    requestTimeout: 0,
+    headersTimeout,
+    connectionsCheckingInterval,
+  });
   server.keepAliveTimeout = KEEP_ALIVE_MS;
   const connections = new ScarceConnections(server, options.connections ?? CONNECTIONS);
+  // One listener: for several, Node copies their list at every request. The cache refuses an upload before its body is sent.
   for (const event of ['request', 'checkContinue'] as const)
-    server.prependListener(event, ({ socket }) => connections.noteRequest(socket));
+    server.on(event, (request, response) => {
+      connections.noteRequest(request.socket);
+      handle(request, response);
+    });
   server.on('clientError', refuseBrokenRequest);
   if (address.kind === 'unix') await removeDeadSocket(address.path);
   await listen(server, address);
