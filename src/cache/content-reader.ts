@@ -29,9 +29,9 @@ import { StoredXz } from '../content/stored-xz.ts';
 
 const RUNS_AHEAD = 2;
 /** Of all readers together: a crowd that takes nothing would else hold three runs each. */
-const MOST_RUNS_AHEAD = 128;
+const MOST_RUNS_AHEAD = 32;
 /** With more readers than that, each reads less in one go. */
-const CROWD = 64;
+const CROWD = 32;
 const RUN_BYTES_IN_CROWD = 128 * 1024;
 /** Buffers that wait for the next run. Fresh ones cost more than reading: the kernel clears them, V8 hunts for them. */
 const MOST_SPARE_BUFFERS = 16;
@@ -48,6 +48,8 @@ export interface ByteRange {
 export interface OpenedContent {
   /** Length of the whole encoded content. */
   readonly length: number;
+  /** Whether it can be read from anywhere, as often as need be, at no more cost than what is read. */
+  readonly isStored?: boolean;
   /**
    * The bytes of `range`, the first run of them read and checked; `undefined` when that run is missing or damaged.
    * The iterable yields exactly the range or throws. With `lent`, a piece is the caller's only until it asks for the next.
@@ -91,6 +93,7 @@ export class ContentReader {
     const length = offsets.at(-1) ?? 0;
     return {
       length,
+      isStored: true,
       start: async (range, pieces = 'kept') =>
         await peeked(this.#read({ layout, encoding, lent: pieces === 'lent' && encoding === 'zstd' }, range)),
     };
@@ -161,14 +164,14 @@ export class ContentReader {
     }
   }
 
-  async *#readAhead(reading: Reading, runs: readonly Run[]): AsyncIterable<ReadRun> {
+  async *#readAhead(reading: Reading, runs: Iterator<Run, undefined>): AsyncIterable<ReadRun> {
     const started: Promise<ReadRun>[] = [];
     const mayStart = (): boolean =>
       started.length === 0 || (started.length <= RUNS_AHEAD && this.#ahead < MOST_RUNS_AHEAD);
     try {
-      for (let next = 0; next < runs.length || started.length > 0;) {
-        while (next < runs.length && mayStart()) {
-          const run = this.#readRun(reading, runs[next++] as Run);
+      for (let next = runs.next(); next.done !== true || started.length > 0;) {
+        for (; next.done !== true && mayStart(); next = runs.next()) {
+          const run = this.#readRun(reading, next.value);
           run.catch(() => undefined); // awaited below, unless an earlier run fails first
           started.push(run);
           this.#ahead++;
@@ -323,6 +326,7 @@ function inXz(raw: OpenedContent | undefined): OpenedContent | undefined {
   const file = new StoredXz(raw.length);
   return {
     length: file.length,
+    isStored: true,
     start: async (range) => {
       const pieces = await raw.start(file.rawSpan(range));
       return pieces && file.wrap(range, pieces);

@@ -22,28 +22,24 @@ export interface Run {
 }
 
 /** The runs of the pieces `from` (included) to `to` (excluded), each of one frame or of up to `most` bytes. */
-export function planRuns(
+export function* planRuns(
   { pieces }: ContentLayout,
   from: number,
   to: number,
   most: number = RUN_BYTES,
-): Run[] {
-  const runs: Run[] = [];
+): Generator<Run, undefined> {
+  let run: Run | undefined;
   for (let index = from; index < to; index++) {
     const piece = pieces[index] as Piece;
-    const last = runs.at(-1);
-    if (last !== undefined && goesOn(last, piece, most))
-      runs[runs.length - 1] = {
-        ...last,
-        length: last.length + piece.frame.length,
-        count: last.count + 1,
-      };
-    else {
-      const { blobKey, offset, length } = piece.frame;
-      runs.push({ blobKey, offset, length, index, count: 1, whole: isWhole(piece) });
+    if (run !== undefined && goesOn(run, piece, most)) {
+      run = { ...run, length: run.length + piece.frame.length, count: run.count + 1 };
+      continue;
     }
+    if (run !== undefined) yield run;
+    const { blobKey, offset, length } = piece.frame;
+    run = { blobKey, offset, length, index, count: 1, whole: isWhole(piece) };
   }
-  return runs;
+  if (run !== undefined) yield run;
 }
 
 function goesOn(run: Run, piece: Piece, most: number): boolean {

@@ -1,16 +1,17 @@
 // GET and HEAD of the data plane: nix-cache-info, narinfos, NARs with ranges, logs and other side files.
 // Every body has a known length; nothing is promised before its first bytes are read and checked.
-import type { IncomingMessage, OutgoingHttpHeaders } from 'node:http';
+import type { IncomingMessage, OutgoingHttpHeaders, ServerResponse } from 'node:http';
+import { Readable } from 'node:stream';
 import { writerOf } from '../auth/caller.ts';
 import type { BinaryCache, FoundNar } from '../cache/binary-cache.ts';
 import type { Cache } from '../cache/cache-registry.ts';
-import type { Encoding, OpenedContent } from '../cache/content-reader.ts';
+import type { ByteRange, Encoding, OpenedContent } from '../cache/content-reader.ts';
 import type { FoundDebugLink } from '../cache/debug-links.ts';
 import { parseDebugLinkName } from '../nix/debug-link.ts';
 import { SlipwayError } from '../util/errors.ts';
 import type { CacheReadRequest } from './cache-request.ts';
 import { parseRange, type RangeRequest } from './range.ts';
-import { endWithText, sendBody } from './send-body.ts';
+import { endWithText, sendBody, sendRepeatable, whenNext } from './send-body.ts';
 
 const YEAR_S = 31_536_000;
 
@@ -118,11 +119,13 @@ async function sendOfferedFile(
   // nix asks so whether it has to send a link of its own; one of an upstream does not stand in for that.
   const forWriter = request.method === 'HEAD' && name.startsWith('debuginfo/');
   if (contentType === undefined || forWriter) throw absent();
+  if (!(await whenNext(response))) return;
   const file = await firstOf(incoming, async (cache) => await binaryCache.sources.files.find(cache, name));
   if (file === undefined) throw absent();
   const headers = sideFileHeaders(contentType, file.contentEncoding);
   response.writeHead(200, { ...headers, 'content-length': file.body.length });
-  response.end(request.method === 'HEAD' ? undefined : file.body);
+  if (request.method === 'HEAD') response.end();
+  else await sendBody(response, Readable.from([file.body]));
 }
 
 function sideFileHeaders(contentType: string, contentEncoding: string | undefined): OutgoingHttpHeaders {
@@ -177,18 +180,46 @@ async function sendContent(
       .writeHead(416, { 'content-range': `bytes */${content.length}`, 'content-length': 0 })
       .end();
   const bounds = range.kind === 'part' ? range : { start: 0, end: content.length };
-  const body = request.method === 'HEAD' ? undefined : await content.start(bounds, 'lent');
-  if (body === undefined && request.method !== 'HEAD') throw absent();
   const partial = range.kind === 'part' && {
     'content-range': `bytes ${range.start}-${range.end - 1}/${content.length}`,
   };
-  response.writeHead(partial ? 206 : 200, {
-    ...headers,
-    ...partial,
-    'content-length': bounds.end - bounds.start,
-  });
-  if (body === undefined) response.end();
-  else await sendBody(response, body);
+  const promise = (): void =>
+    void response.writeHead(partial ? 206 : 200, {
+      ...headers,
+      ...partial,
+      'content-length': bounds.end - bounds.start,
+    });
+  if (request.method === 'HEAD') {
+    promise();
+    response.end();
+  } else if (!(await sendRange(response, { content, bounds, promise }))) throw absent();
+}
+
+interface PromisedRange {
+  readonly content: OpenedContent;
+  readonly bounds: ByteRange;
+  /** Sends the head. */
+  readonly promise: () => void;
+}
+
+/** False, and nothing is promised, when the first bytes cannot be had. */
+async function sendRange(
+  response: ServerResponse,
+  { content, bounds, promise }: PromisedRange,
+): Promise<boolean> {
+  const { start, end } = bounds;
+  if (content.isStored === true)
+    return await sendRepeatable(
+      response,
+      async (at) => await content.start({ start: start + at, end }, 'lent'),
+      promise,
+    );
+  if (!(await whenNext(response))) return true;
+  const body = await content.start(bounds, 'lent');
+  if (body === undefined) return false;
+  promise();
+  await sendBody(response, body);
+  return true;
 }
 
 /** A resumed download must continue the same bytes: with `If-Range`, a range counts only for the tag it names. */

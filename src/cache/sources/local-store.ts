@@ -9,6 +9,7 @@ import { fingerprint } from '../../nix/narinfo.ts';
 import { writeNar, type NarNode } from '../../nix/nar-writer.ts';
 import { signText, type SecretKey } from '../../nix/signature.ts';
 import { begun } from '../../util/begun.ts';
+import { Semaphore } from '../../util/concurrency.ts';
 import { SlipwayError, isCode } from '../../util/errors.ts';
 import type { Cache } from '../cache-registry.ts';
 import type { ByteRange, OpenedContent } from '../content-reader.ts';
@@ -86,24 +87,59 @@ export class LocalStore implements PathSource, Disposable {
   async *#read(info: ValidPath, { start, end }: ByteRange): AsyncIterable<Buffer> {
     const root = await this.#parts.readTree(join(this.#parts.config.root, info.storePath)).catch(asGone);
     const hash = createHash('sha256');
-    const held: Buffer[] = [];
-    let heldBytes = 0;
+    const tailAt = Math.max(start, end - HELD_BACK_BYTES);
+    using tail = new HeldTail(end - tailAt);
     let at = 0;
     for await (const piece of writeNar(root)) {
       hash.update(piece);
       if (at + piece.length > info.narSize) throw changed(info);
-      const wanted = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
-      held.push(wanted.subarray(Math.max(0, start - at), Math.max(0, end - at)));
-      heldBytes += held.at(-1)?.length ?? 0;
+      const bytes = Buffer.from(piece.buffer, piece.byteOffset, piece.length);
+      const part = (from: number, to: number): Buffer =>
+        bytes.subarray(Math.max(0, from - at), Math.max(0, to - at));
+      const free = part(start, tailAt);
+      if (free.length > 0) yield free;
+      await tail.add(part(tailAt, end));
       at += piece.length;
-      for (let first = held[0]; first && heldBytes - first.length >= HELD_BACK_BYTES; first = held[0]) {
-        held.shift();
-        heldBytes -= first.length;
-        if (first.length > 0) yield first;
-      }
     }
     if (at !== info.narSize || !hash.digest().equals(info.narHash.bytes)) throw changed(info);
-    for (const piece of held) if (piece.length > 0) yield piece;
+    yield* tail.pieces();
+  }
+}
+
+const TAILS_AT_ONCE = 16;
+const TAIL_PIECE_BYTES = 256 * 1024;
+
+/** What is held back until the hash is known: nobody's client is waited for meanwhile, so few at once are enough. */
+class HeldTail implements Disposable {
+  static readonly #turns = new Semaphore(TAILS_AT_ONCE);
+  readonly #size: number;
+  #turn: Disposable | undefined;
+  #bytes: Buffer = Buffer.alloc(0);
+  #filled = 0;
+
+  constructor(size: number) {
+    this.#size = size;
+  }
+
+  async add(bytes: Buffer): Promise<void> {
+    if (bytes.length === 0) return;
+    if (this.#turn === undefined) {
+      this.#turn = await HeldTail.#turns.acquire();
+      this.#bytes = Buffer.allocUnsafeSlow(this.#size);
+    }
+    this.#filled += bytes.copy(this.#bytes, this.#filled);
+  }
+
+  /** From now on, who waits for his client answers for its memory. */
+  *pieces(): Iterable<Buffer> {
+    this[Symbol.dispose]();
+    for (let at = 0; at < this.#filled; at += TAIL_PIECE_BYTES)
+      yield this.#bytes.subarray(at, Math.min(this.#filled, at + TAIL_PIECE_BYTES));
+  }
+
+  [Symbol.dispose](): void {
+    this.#turn?.[Symbol.dispose]();
+    this.#turn = undefined;
   }
 }
 

@@ -8,6 +8,9 @@ import { join } from 'node:path';
 /** What is held back; a smaller NAR is given only as a whole, so that a bad one is absent instead of broken. */
 export const HELD_BACK_BYTES = 4 * 1024 * 1024;
 const PIECE_BYTES = 256 * 1024;
+/** With many readers, each has a smaller piece in memory: so much for all of them, and no less than that for one. */
+const PIECES_BYTES = 8 * 1024 * 1024;
+const SMALLEST_PIECE = 16 * 1024;
 
 export class Spool {
   readonly #file: FileHandle;
@@ -58,7 +61,7 @@ export class Spool {
     try {
       for (let at = start; at < end;) {
         const ready = await this.#readyAfter(at);
-        const piece = Buffer.allocUnsafe(Math.min(PIECE_BYTES, Math.min(ready, end) - at));
+        const piece = Buffer.allocUnsafeSlow(Math.min(this.#pieceBytes(), Math.min(ready, end) - at));
         const { bytesRead } = await this.#file.read(piece, 0, piece.length, at);
         if (bytesRead === 0) throw new Error('the spool ended early');
         at += bytesRead;
@@ -72,6 +75,10 @@ export class Spool {
   /** The file goes with its last holder. */
   async release(): Promise<void> {
     if (--this.#holders === 0) await this.#file.close();
+  }
+
+  #pieceBytes(): number {
+    return Math.max(SMALLEST_PIECE, Math.min(PIECE_BYTES, Math.floor(PIECES_BYTES / this.#holders)));
   }
 
   /** How far may be read, once that is beyond `at`. */
