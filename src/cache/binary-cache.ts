@@ -180,10 +180,11 @@ export class BinaryCache implements AsyncDisposable {
       await this.#ingests.run(writer, async () => await this.#uploads.put(upload));
     if (quotaBytes === undefined) return await put(request);
     const maxNarSize = Math.min(request.maxNarSize, quotaBytes);
-    const body = this.#quotas.waiting(cache, request.body);
-    await put({ ...request, body, maxNarSize }).catch((error: unknown) => {
-      throw maxNarSize === quotaBytes ? withQuota(error, cache, quotaBytes) : error;
-    });
+    await this.#quotas
+      .whileArriving(cache, request.body, async (body) => await put({ ...request, body, maxNarSize }))
+      .catch((error: unknown) => {
+        throw maxNarSize === quotaBytes ? withQuota(error, cache, quotaBytes) : error;
+      });
   }
 
   /** `too_large` when the cache has no room for so many bytes more; see Quotas. */
@@ -202,7 +203,10 @@ export class BinaryCache implements AsyncDisposable {
   /** Takes a bundle of NARs in chunks and publishes their paths; see BundleUploads.take. */
   async putBundle(upload: BundleUpload): Promise<BundleOutcome> {
     const { cache, base, writer } = upload;
+    await this.#quotas.checkWaiting(cache, base);
     const outcome = await this.#ingests.run(writer.id, async () => await this.#bundles.take(upload));
+    this.#quotas.noteWaiting(cache, outcome.waitingBytes);
+    this.#quotas.noteWaste(cache, outcome.wastedBytes);
     for (const { info, failure } of outcome.paths) {
       if (failure !== undefined) continue;
       const hash = storePathHash(info.storePath);
@@ -251,8 +255,9 @@ export class BinaryCache implements AsyncDisposable {
   async putSideFile({ base, ...upload }: SideFileUpload & { readonly base?: Cache }): Promise<void> {
     const { cache, writer } = upload;
     await this.#quotas.check(cache, base, 0);
-    const size = await this.#ingests.run(writer, async () => await this.sideFiles.put(upload));
-    this.#quotas.note(cache, size);
+    const put = async (body: AsyncIterable<Buffer>): Promise<number> =>
+      await this.#ingests.run(writer, async () => await this.sideFiles.put({ ...upload, body }));
+    this.#quotas.note(cache, await this.#quotas.whileArriving(cache, upload.body, put));
   }
 
   /** Writes down which paths were asked for: garbage collection counts from that. */

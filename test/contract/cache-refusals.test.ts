@@ -21,6 +21,17 @@ import {
   Uploader,
   type TestPath,
 } from './cache-uploads.ts';
+import {
+  begin,
+  BundleSender,
+  bundleOf,
+  chunksOf,
+  pathRecord,
+  sent,
+  together,
+  wholeBundle,
+  type UploadAnswer,
+} from './upload-bundles.ts';
 
 const folder = mkdtempSync(join(tmpdir(), 'slipway-refusals-'));
 const server = await openCacheServer(join(folder, 'data'));
@@ -173,6 +184,71 @@ test('a NAR over the size limit is refused while it arrives, also as a bomb', as
   assert.equal(answer.status, 400);
   assert.match(answer.text, /larger than the whole may be/);
   assert.equal((await client.push(await testPath('huge', noise(3_000_000, 'huge')))).status, 413);
+});
+
+/** A contributor of a cache of its own, which may hold a megabyte. */
+async function contributorOf(name: string): Promise<{ bundles: BundleSender; nars: Uploader }> {
+  const settings = { isPublic: true, priority: 1, storeDir: '/nix/store', closed: true };
+  await server.cache.caches.create({ name, ...settings, quotaBytes: 1_000_000 });
+  const token = await issueToken(server, `contribute:${name}`);
+  const nars = new Uploader(`${server.url}/${name}`, token);
+  return { bundles: new BundleSender(server.url, name, token), nars };
+}
+
+const failureOf = ({ body }: UploadAnswer): string | undefined => body.paths?.[0]?.failure?.code;
+
+function assertFull(answer: UploadAnswer): void {
+  assert.deepEqual([answer.status, answer.body.error?.code], [413, 'too_large']);
+  assert.match(
+    answer.body.error?.message ?? '',
+    /no paths wait in the cache .*, which may hold 1000000 bytes/,
+  );
+}
+
+test('chunks that become no path count for the quota, whatever becomes of their bundles', async () => {
+  const { bundles, nars } = await contributorOf('refused-paths');
+  const names = ['waits-1', 'waits-2', 'waits-3'];
+  const paths = names.map(async (name) => await testPath(name, noise(450_000, name)));
+  const [one, two, three] = (await Promise.all(paths)) as [TestPath, TestPath, TestPath];
+  const reference = pathNamed('absent').storePath.slice(11);
+  const refused = bundleOf(
+    begin(one),
+    ...(await chunksOf(one.nar)).map(sent),
+    pathRecord(one, { References: reference }),
+  );
+  for (let n = 0; n < 3; n++) assert.equal(failureOf(await bundles.send(refused)), 'narinfo_invalid');
+  await bundles.send(bundleOf(begin(two), ...(await chunksOf(two.nar)).map(sent)));
+  const published = await testPath('published', noise(90_000, 'published'));
+  assert.equal((await bundles.send(await wholeBundle(published))).status, 200, 'paths do not wait');
+  await bundles.send(bundleOf(begin(three), ...(await chunksOf(three.nar)).map(sent)));
+  assertFull(await bundles.send(await wholeBundle(await testPath('small', Buffer.from('small')))));
+  assert.equal((await nars.push(await testPath('nar', Buffer.from('nar')))).status, 413);
+});
+
+test('what a frame has beside new chunks counts, too: copies of what is there', async () => {
+  const { bundles } = await contributorOf('copies');
+  const one = await testPath('copied', noise(400_000, 'copied'));
+  const chunks = await chunksOf(one.nar);
+  await bundles.send(bundleOf(begin(one), ...chunks.map(sent)));
+  for (let n = 0; n < 2; n++) {
+    const [fresh] = await chunksOf((await testPath(`fresh-${n}`, noise(70_000, `fresh ${n}`))).nar);
+    assert.ok(fresh);
+    const answer = await bundles.send(bundleOf(begin(one), await together([fresh, ...chunks])));
+    assert.equal(answer.status, 200, JSON.stringify(answer.body));
+  }
+  assertFull(await bundles.send(await wholeBundle(await testPath('copies-end', Buffer.from('end')))));
+});
+
+test('uploads that fail count for the quota when they may have left something', async () => {
+  const { nars } = await contributorOf('failures');
+  for (const name of ['cut-1', 'cut-2']) {
+    const nar = (await testPath(name, noise(600_000, name))).nar.subarray(0, -8);
+    const { url, file } = narFile(nar, zstdCompressSync(nar));
+    assert.equal((await nars.put(url, file)).status, 400);
+  }
+  const answer = await nars.push(await testPath('after-failures', Buffer.from('after')));
+  assert.equal(answer.status, 413);
+  assert.match(answer.text, /no paths wait in the cache/);
 });
 
 test('a key file that others can read is refused, and nothing is published with it', async () => {

@@ -1,6 +1,7 @@
 // What Slipway's own upload protocol refuses, and that a refusal leaves nothing behind.
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { readdirSync, statSync } from 'node:fs';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { zstdCompressSync, constants } from 'node:zlib';
@@ -62,7 +63,14 @@ async function counted(): Promise<Record<string, number>> {
       .executeTakeFirstOrThrow();
     counts[table] = count;
   }
+  counts['bytes on the disk'] = bytesBelow(path.join(folder.path, 'data', 'packs'));
   return counts;
+}
+
+function bytesBelow(directory: string): number {
+  const entries = readdirSync(directory, { recursive: true, withFileTypes: true });
+  const files = entries.filter((entry) => entry.isFile());
+  return files.reduce((sum, { parentPath, name }) => sum + statSync(path.join(parentPath, name)).size, 0);
 }
 
 async function refused(bundle: Buffer, status: number, code: string, message: RegExp): Promise<void> {
@@ -201,6 +209,17 @@ test('a chunk that is held is not taken with places that it does not have', asyn
   const answer = await main.send(bundleOf(begin(real), named({ ...chunk, patches }), pathRecord(real)));
   assert.equal(answer.status, 400);
   assert.match(answer.body.paths?.[0]?.failure?.message ?? '', /places that its chunk does not have/);
+});
+
+test('a bundle that fails at its very end leaves nothing on the disk either', async () => {
+  const fresh = await testPath('fails-late', noise(6_000_000, 'fails late')); // two batches
+  const frames = (await chunksOf(fresh.nar)).map(sent);
+  await refused(
+    bundleOf(begin(fresh), ...frames, withFrame(Buffer.from('no frame'))),
+    400,
+    'invalid',
+    /not one plain zstd frame/,
+  );
 });
 
 test('a bundle that counts on what is not held is 409 and leaves nothing', async () => {

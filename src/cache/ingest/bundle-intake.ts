@@ -1,5 +1,6 @@
-// Takes the chunks of one bundle in: proves every frame that was sent, reads those that are counted on, restores the NARs,
-// and puts what is new into packs. In memory are two batches of chunks and the frames of the bundle, which is small.
+// Takes the chunks of one bundle in: proves every frame that was sent, reads those that are counted on, restores the NARs.
+// What is new goes into packs once all of it is proven, so that a bundle which is refused leaves nothing on the disk either.
+// In memory are two batches of chunks and the frames of the bundle, which is small.
 import type { BlobStore } from '../../storage/blob-store.ts';
 import type { Database } from '../../storage/database.ts';
 import { asSlipwayError, SlipwayError } from '../../util/errors.ts';
@@ -26,7 +27,6 @@ const CODERS = 4; // libuv's default pool size
 export interface BundleIntakeParts {
   readonly database: Database;
   readonly blobs: BlobStore;
-  readonly packs: PackSink;
   readonly sessions: UploadSessions;
   readonly scope: ChunkScope;
   readonly place: BundlePlace;
@@ -40,6 +40,8 @@ export interface ArrivingNar {
   readonly restorer: NarRestorer | undefined;
   /** The chunks that this bundle brought. */
   readonly sent: Map<string, Buffer>;
+  /** Bytes of those that were stored nowhere. */
+  freshBytes: number;
   restored?: RestoredNar;
   failure?: SlipwayError;
 }
@@ -61,6 +63,9 @@ export class BundleIntake implements AsyncDisposable {
   /** Chunks of this bundle: later ones of the same name may count on them, although they are not durable yet. */
   readonly #sent = new Map<string, SentChunk>();
   readonly #countedOn: BundlePlace[] = [];
+  /** Frames of which a chunk is stored nowhere yet. */
+  readonly #fresh: FrameRecord[] = [];
+  #deadBytes = 0;
   #batch: Arrival[] = [];
   #batchChunks = 0;
   #batchBytes = 0;
@@ -76,7 +81,12 @@ export class BundleIntake implements AsyncDisposable {
         'too_large',
         `A NAR may have ${this.#parts.maxNarSize} bytes here, not ${size}.`,
       );
-    this.nars.push({ hash: Buffer.from(hash), restorer: new NarRestorer(hash, size), sent: new Map() });
+    this.nars.push({
+      hash: Buffer.from(hash),
+      restorer: new NarRestorer(hash, size),
+      sent: new Map(),
+      freshBytes: 0,
+    });
   }
 
   async resume({ hash, chunks }: ResumeRecord): Promise<void> {
@@ -84,7 +94,7 @@ export class BundleIntake implements AsyncDisposable {
     await place.beforeTaken();
     const half = sessions.take(scope, hash, chunks);
     if (half !== undefined) this.#countedOn.push(half.bundle);
-    this.nars.push({ hash: Buffer.from(hash), restorer: half?.restorer, sent: new Map() });
+    this.nars.push({ hash: Buffer.from(hash), restorer: half?.restorer, sent: new Map(), freshBytes: 0 });
   }
 
   /** Bundles before this one whose chunks it needs. */
@@ -103,10 +113,20 @@ export class BundleIntake implements AsyncDisposable {
     if (this.#batchChunks >= BATCH_CHUNKS || this.#batchBytes >= BATCH_BYTES) await this.#flush();
   }
 
-  /** Everything that was added is in packs afterwards, and every NAR that is whole is proven or has failed. */
+  /** Every frame that was added is proven afterwards, and every NAR that is whole is so too or has failed. */
   async finish(): Promise<void> {
     await this.#flush();
     await this.#working;
+  }
+
+  /** Puts what is new into packs; to be called once it is finished. */
+  async store(packs: PackSink): Promise<void> {
+    for (const record of this.#fresh) await packs.append(record.frame, contentsOf(record));
+  }
+
+  /** What of that is more than the new chunks' own bytes: copies of what is stored already, and padding. */
+  get deadBytes(): number {
+    return this.#deadBytes;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -149,7 +169,7 @@ export class BundleIntake implements AsyncDisposable {
     proven: ReadonlyMap<ChunkRecord, Buffer>,
     memory: ChunkMemory,
   ): Promise<void> {
-    await this.#store(batch);
+    await this.#sort(batch);
     const held = await this.#readCountedOn(batch, memory);
     for (const { record, nar } of batch)
       for (const chunk of chunksOf(record)) {
@@ -161,20 +181,23 @@ export class BundleIntake implements AsyncDisposable {
       }
   }
 
-  /** Appends the frames of which a chunk is stored nowhere yet; what else is in them is dead weight until repacking. */
-  async #store(batch: readonly Arrival[]): Promise<void> {
-    for (const { record, nar } of batch)
-      if (record.kind === 'frame') for (const { hash } of record.chunks) nar.sent.set(chunkKey(hash), hash);
-    const frames = framesOf(batch);
-    const hashes = frames.flatMap(({ chunks }) => chunks.map(({ hash }) => hash));
+  /** Looks for frames of which a chunk is stored nowhere yet; what else is in them is dead weight until repacking. */
+  async #sort(batch: readonly Arrival[]): Promise<void> {
+    const hashes = framesOf(batch).flatMap(({ chunks }) => chunks.map(({ hash }) => hash));
     const stored = await findStoredChunks(this.#parts.database, hashes);
-    for (const record of frames) {
-      const isNew = record.chunks.some(({ hash }) => {
+    for (const { record, nar } of batch) {
+      if (record.kind !== 'frame') continue;
+      for (const { hash } of record.chunks) nar.sent.set(chunkKey(hash), hash);
+      const fresh = record.chunks.filter(({ hash }) => {
         const key = chunkKey(hash);
         return !stored.has(key) && !this.#sent.has(key);
       });
       this.#note(record);
-      if (isNew) await this.#parts.packs.append(record.frame, contentsOf(record));
+      if (fresh.length === 0) continue;
+      this.#fresh.push(record);
+      const freshBytes = fresh.reduce((sum, { rawLength }) => sum + rawLength, 0);
+      nar.freshBytes += freshBytes;
+      this.#deadBytes += Math.max(0, record.frame.length - freshBytes);
     }
   }
 

@@ -44,6 +44,10 @@ export interface BundleOutcome {
   readonly paths: readonly PathOutcome[];
   /** NARs whose earlier chunks have to be named again. */
   readonly lost: readonly Buffer[];
+  /** Bytes of new chunks that wait for a path. */
+  readonly waitingBytes: number;
+  /** Bytes that it has left on the disk for nobody, until they are collected. */
+  readonly wastedBytes: number;
 }
 
 export interface PathOutcome {
@@ -83,7 +87,7 @@ export class BundleUploads {
     await using sink = this.#parts.packs.open();
     const { database, blobs } = this.#parts;
     const { maxNarSize } = upload;
-    const parts = { database, blobs, packs: sink, sessions: this.#sessions, scope, place, maxNarSize };
+    const parts = { database, blobs, sessions: this.#sessions, scope, place, maxNarSize };
     await using intake = new BundleIntake(parts);
     const frames = new ChunkMemory();
     const paths = await readBundle(upload, intake, frames);
@@ -94,8 +98,10 @@ export class BundleUploads {
     await place.beforeEnded();
     checkCountedOn(intake.countedOn);
     await this.#admit(upload, scope, paths, intake.nars);
-    const bundle = { nars: intake.nars, paths, packs: await sealed(sink, intake.nars) };
-    await this.#parts.database.write(async (transaction) => await this.#commit(transaction, scope, bundle));
+    const bundle = { nars: intake.nars, paths, packs: await sealed(sink, intake) };
+    const committed = await this.#parts.database.write(
+      async (transaction) => await this.#commit(transaction, scope, bundle),
+    );
     place.committed();
     for (const { admitted, failure } of paths)
       if (admitted !== undefined && failure === undefined) this.#parts.publisher.note(admitted);
@@ -103,6 +109,8 @@ export class BundleUploads {
     return {
       paths: paths.map(({ info, failure }) => ({ info, ...(failure && { failure }) })),
       lost: intake.nars.filter(({ restorer }) => restorer === undefined).map(({ hash }) => hash),
+      waitingBytes: committed.waitingBytes,
+      wastedBytes: committed.wastedBytes + intake.deadBytes,
     };
   }
 
@@ -132,11 +140,12 @@ export class BundleUploads {
     }
   }
 
+  /** Returns how many bytes more wait for a path now, and what recipes that no path needs take. */
   async #commit(
     transaction: Transaction<Schema>,
     scope: ChunkScope,
     { nars, paths, packs }: WholeBundle,
-  ): Promise<void> {
+  ): Promise<Pick<BundleOutcome, 'waitingBytes' | 'wastedBytes'>> {
     const now = Date.now();
     await commitPacks(transaction, packs, now);
     const whole = nars.flatMap(({ restored }) => restored ?? []);
@@ -145,7 +154,8 @@ export class BundleUploads {
     const published = new Set(paths.filter(({ failure }) => failure === undefined).map(({ nar }) => nar));
     const isPublished = ({ restored }: ArrivingNar): boolean =>
       restored !== undefined && published.has(restored);
-    const staged = nars.flatMap((nar) => (isPublished(nar) ? [] : [...nar.sent.values()]));
+    const others = nars.filter((nar) => !isPublished(nar));
+    const staged = others.flatMap(({ sent }) => [...sent.values()]);
     const named = nars.flatMap((nar) => (isPublished(nar) ? (nar.restored?.chunks ?? []) : []));
     await claimChunks(transaction, staged);
     await stageChunks(transaction, scope, staged);
@@ -154,6 +164,10 @@ export class BundleUploads {
       scope,
       named.map(({ hash }) => hash),
     );
+    return {
+      waitingBytes: others.reduce((sum, { freshBytes }) => sum + freshBytes, 0),
+      wastedBytes: others.reduce((sum, { restored }) => sum + (restored?.recipe.length ?? 0), 0),
+    };
   }
 
   async #publish(
@@ -225,9 +239,10 @@ function checkCountedOn(bundles: readonly BundlePlace[]): void {
   );
 }
 
-/** Adds the recipes, which make packs describe themselves, and waits until all is durable. */
-async function sealed(sink: PackSink, nars: readonly ArrivingNar[]): Promise<readonly SealedPack[]> {
-  for (const { restored } of nars) {
+/** Stores what is new, and the recipes, which make packs describe themselves; waits until all is durable. */
+async function sealed(sink: PackSink, intake: BundleIntake): Promise<readonly SealedPack[]> {
+  await intake.store(sink);
+  for (const { restored } of intake.nars) {
     if (restored === undefined) continue;
     const { hash, recipe } = restored;
     const parts = [{ hash, rawLength: recipe.length }];

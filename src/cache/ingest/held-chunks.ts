@@ -1,5 +1,6 @@
 // Which chunks an uploader need not send: those of paths in caches that it may read, and those that it has sent itself.
 // Of all others it is told nothing, whether they are here or not: it sends them, and learns no more than that it did.
+import { setImmediate as pause } from 'node:timers/promises';
 import type { Kysely, SelectQueryBuilder, Transaction } from 'kysely';
 import type { Database } from '../../storage/database.ts';
 import type { Schema } from '../../storage/schema.ts';
@@ -14,6 +15,7 @@ import {
 
 /** How long what was sent waits for the rest of its NAR. */
 const STAGED_LIFE_MS = 24 * 3600 * 1000;
+const STAGED_A_QUERY = 2000;
 
 /** Whose knowledge counts. */
 export interface ChunkScope {
@@ -137,6 +139,28 @@ export async function stagedChunks(
     .limit(limit)
     .execute();
   return rows.map(({ hash }) => hash);
+}
+
+/** Bytes of the chunks that wait in a cache, each once, whoever has sent it. */
+export async function stagedBytes({ read }: Database, cacheId: number): Promise<number> {
+  let bytes = 0;
+  for (let after: Uint8Array = new Uint8Array(); ;) {
+    const rows = await read
+      .selectFrom('staged_chunk')
+      .innerJoin('chunk', 'chunk.hash', 'staged_chunk.hash')
+      .select(['staged_chunk.hash', 'chunk.raw_length'])
+      .distinct()
+      .where('staged_chunk.cache_id', '=', cacheId)
+      .where('staged_chunk.hash', '>', after)
+      .orderBy('staged_chunk.hash')
+      .limit(STAGED_A_QUERY)
+      .execute();
+    for (const { raw_length } of rows) bytes += raw_length;
+    const last = rows.at(-1);
+    if (last === undefined || rows.length < STAGED_A_QUERY) return bytes;
+    after = last.hash;
+    await pause();
+  }
 }
 
 /** The same words whether the chunk is not there or not for this uploader. */
