@@ -5,6 +5,7 @@ import {
   DEFAULT_GARBAGE_SETTINGS,
   SHORTEST_GRACE_MS,
   type GarbageReport,
+  type GarbageStep,
 } from '../cache/garbage/collect-garbage.ts';
 import { deletePath, type Deletion } from '../cache/garbage/delete-path.ts';
 import { parseStorePath } from '../nix/store-path.ts';
@@ -61,9 +62,26 @@ async function runGc(options: GcOptions, io: CliIo): Promise<void> {
       },
       dryRun: options.dryRun === true,
       signal: io.signal,
+      onStep: options.json === true ? () => undefined : stepLine(io),
     },
   );
+  if (io.terminal) io.stderr('\r\u001B[K');
   io.stdout(options.json === true ? `${JSON.stringify(report)}\n` : renderReport(io, report));
+}
+
+/** What is going on; for a log, steps that come after some seconds only. */
+function stepLine(io: CliIo): (step: GarbageStep) => void {
+  let told = performance.now();
+  return (step) => {
+    const text =
+      step.what === 'settling'
+        ? `settling packs: ${formatBytes(step.done)} of ${formatBytes(step.all)}`
+        : `looking at ${step.what}`;
+    if (io.terminal) io.stderr(`\r\u001B[K${text}`);
+    else if (performance.now() - told > 5_000) io.stderr(`${text}\n`);
+    else return;
+    told = performance.now();
+  };
 }
 
 function graceOf(text: string): number {

@@ -85,7 +85,13 @@ export interface GarbageOptions {
   readonly dryRun?: boolean;
   readonly signal?: AbortSignal;
   readonly now?: number;
+  readonly onStep?: (step: GarbageStep) => void;
 }
+
+/** What is being looked at; of packs that are settled, how many bytes are done. */
+export type GarbageStep =
+  | { readonly what: 'paths' | 'contents' | 'chunks' | 'packs' }
+  | { readonly what: 'settling'; readonly done: number; readonly all: number };
 
 /** Collects once, until nothing is left to do. `conflict` when another process is at it. */
 export async function collectGarbage(parts: GarbageParts, options: GarbageOptions): Promise<GarbageReport> {
@@ -106,7 +112,7 @@ export async function collectGarbage(parts: GarbageParts, options: GarbageOption
 
 async function collect(
   parts: GarbageParts,
-  { settings, dryRun = false, now = Date.now() }: GarbageOptions,
+  { settings, dryRun = false, now = Date.now(), onStep = () => undefined }: GarbageOptions,
   progress: () => Promise<void>,
 ): Promise<GarbageReport> {
   const startedAt = Date.now();
@@ -114,6 +120,7 @@ async function collect(
   const roots = new Set((await readRoots(parts.database, settings.roots)).map(({ hash }) => hash));
   const paths = { kept: 0, tombstoned: 0, revived: 0, waiting: 0, removed: 0 };
   let logs = 0;
+  onStep({ what: 'paths' });
   for (const family of families) {
     await progress();
     await collectPaths(parts.database, { settings, dryRun, now, roots, family, progress }, paths);
@@ -124,18 +131,16 @@ async function collect(
   if (!dryRun) await sweep(parts.database, parts.blobs, { shared: true, now });
   const chunkOptions = { now, graceMs: settings.chunkGraceMs, progress, dryRun };
   const { youngMs, packGraceMs: graceMs, settleBytes } = settings;
-  const packOptions = { now, youngMs, graceMs, settleBytes, progress };
-  return {
-    startedAt,
-    roots: roots.size,
-    dryRun,
-    paths,
-    logs,
-    contents: dryRun ? undefined : await collectContents(parts.database, now, progress),
-    chunks: await collectChunks(parts.database, chunkOptions),
-    packs: dryRun ? undefined : await collectPacks(parts, packOptions),
-    endedAt: Date.now(),
-  };
+  const onSettled = (done: number, all: number): void => onStep({ what: 'settling', done, all });
+  const packOptions = { now, youngMs, graceMs, settleBytes, progress, onSettled };
+  onStep({ what: 'contents' });
+  const contents = dryRun ? undefined : await collectContents(parts.database, now, progress);
+  onStep({ what: 'chunks' });
+  const chunks = await collectChunks(parts.database, chunkOptions);
+  onStep({ what: 'packs' });
+  const packs = dryRun ? undefined : await collectPacks(parts, packOptions);
+  const rest = { roots: roots.size, dryRun, paths, logs, contents, chunks, packs };
+  return { startedAt, ...rest, endedAt: Date.now() };
 }
 
 interface PathCollection {

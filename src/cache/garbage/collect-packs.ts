@@ -41,6 +41,7 @@ export interface CollectPacksOptions {
   /** Fewer wait for a day before they are settled. */
   readonly settleBytes: number;
   readonly progress: () => Promise<void>;
+  readonly onSettled?: ((done: number, all: number) => void) | undefined;
 }
 
 export async function collectPacks(
@@ -52,7 +53,8 @@ export async function collectPacks(
     await options.progress();
     await lease.renew();
   };
-  const settled = await settlePacks(parts, { ...options, progress });
+  const { onSettled, ...limits } = options;
+  const settled = await settlePacks(parts, { ...limits, progress, ...(onSettled && { onSettled }) });
   const found: Candidate[] = [];
   let unreadable = 0;
   for await (const candidate of candidates(parts, { ...options, progress }))

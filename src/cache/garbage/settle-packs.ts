@@ -35,6 +35,8 @@ export interface SettleOptions extends Required<RewriteOptions> {
   readonly youngMs: number;
   /** Less is not worth the writing, unless it has waited for a day. */
   readonly settleBytes: number;
+  /** Bytes of packs that are done, and of all that wait. */
+  readonly onSettled?: (done: number, all: number) => void;
 }
 
 export interface Settling {
@@ -47,12 +49,15 @@ export interface Settling {
 export async function settlePacks(parts: RewriteParts, options: SettleOptions): Promise<Settling> {
   const skip = new Set<number>();
   const end = performance.now() + LONGEST_RUN_MS;
+  const all = await unsettledBytesBefore(parts.database, options.now - options.youngMs);
+  let done = 0;
+  const onChunk = (bytes: number): void => options.onSettled?.(Math.round((done += bytes)), all);
   let [packs, savedBytes] = [0, 0];
   while (performance.now() < end) {
     await options.progress();
     const group = await findUnsettled(parts.database, options, skip);
     if (group.length === 0) break;
-    const saved = await settleGroup(parts, group, options, skip);
+    const saved = await settleGroup(parts, group, { ...options, onChunk }, skip);
     if (saved === undefined) continue;
     packs += group.length;
     savedBytes += saved;
@@ -100,11 +105,21 @@ async function findUnsettled(
   return bytes >= settleBytes || oldest < now - LONGEST_WAIT_MS ? group : [];
 }
 
+interface Steps {
+  readonly progress: () => Promise<void>;
+  /** Called with a chunk's share of the bytes of its frame. */
+  readonly onChunk: (bytes: number) => void;
+}
+
+interface GroupOptions extends Steps {
+  readonly now: number;
+}
+
 /** Bytes saved. `undefined` when a pack could not be read: it is in `skip` then, and the others may be tried without it. */
 async function settleGroup(
   parts: RewriteParts,
   group: readonly PackRow[],
-  options: SettleOptions,
+  { now, ...steps }: GroupOptions,
   skip: Set<number>,
 ): Promise<number | undefined> {
   const live: LivePack[] = [];
@@ -116,8 +131,8 @@ async function settleGroup(
   if (live.length < group.length) return undefined;
   try {
     const settling = new SettlingPacks(parts, live);
-    const write = async (writer: PackWriter): Promise<void> => await settling.write(writer, options.progress);
-    const sealed = await replacePacks(parts, group, write, options.now);
+    const write = async (writer: PackWriter): Promise<void> => await settling.write(writer, steps);
+    const sealed = await replacePacks(parts, group, write, now);
     return sizeOf(group) - sizeOf(sealed);
   } catch (error) {
     if (!(error instanceof SlipwayError) || error.code !== 'unavailable') throw error;
@@ -157,7 +172,7 @@ class SettlingPacks {
       }
   }
 
-  async write(writer: PackWriter, progress: () => Promise<void>): Promise<void> {
+  async write(writer: PackWriter, { progress, onChunk }: Steps): Promise<void> {
     const recipes = await this.#copyOthers(writer, progress);
     const planned = planFrames(recipes, new Set(this.#sources.keys()));
     const known = new Set(planned.flat());
@@ -168,6 +183,7 @@ class SettlingPacks {
       for (const key of keys) chunks.push(await this.#chunk(key));
       for (const made of await joinChunks(chunks, 'thorough'))
         await writer.append(made.frame, { kind: FRAME_KIND.chunk, parts: made.chunks, settled: true });
+      for (const [n, { bytes }] of chunks.entries()) onChunk(bytes.length * this.#ratioOf(keys[n] ?? ''));
     }
   }
 
@@ -190,6 +206,12 @@ class SettlingPacks {
         await writer.append(bytes, frame);
       }
     return [...recipes.values()];
+  }
+
+  /** How many bytes a byte of the chunk takes as it is stored. */
+  #ratioOf(key: string): number {
+    const { frame } = this.#sources.get(key) as Source;
+    return frame.length / rawLengthOf(frame);
   }
 
   async #chunk(key: string): Promise<LooseChunk> {
