@@ -15,6 +15,7 @@ import type { BundlePlace } from './bundle-order.ts';
 import { ChunkMemory } from './chunk-memory.ts';
 import { chunkKey } from '../stored-chunks.ts';
 import { absentChunk, findHeldChunks, findStoredChunks, type ChunkScope } from './held-chunks.ts';
+import { ingestShare } from './ingest-share.ts';
 import { NarRestorer, type RestoredNar } from './nar-restorer.ts';
 import type { PackSink } from './pack-writer.ts';
 import { readChunks } from './read-chunks.ts';
@@ -174,6 +175,7 @@ export class BundleIntake implements AsyncDisposable {
     for (const { record, nar } of batch)
       for (const chunk of chunksOf(record)) {
         if (nar.restorer === undefined) continue;
+        await ingestShare.next();
         const own = proven.get(chunk);
         const bytes = own ?? held.get(chunkKey(chunk.hash));
         if (bytes?.length !== chunk.rawLength) throw absentChunk();

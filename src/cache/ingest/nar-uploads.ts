@@ -10,6 +10,7 @@ import { commitContent } from './commit-content.ts';
 import { ContentWriter, type StagedContent } from './content-writer.ts';
 import { decompressed, uploadCompression } from './decompress.ts';
 import { FlatHash } from './flat-hash.ts';
+import { inSteps } from './ingest-share.ts';
 import { parseNarName } from '../nar-names.ts';
 import type { PackPool } from './pack-pool.ts';
 
@@ -49,7 +50,8 @@ export class NarUploads {
     await using writer = new ContentWriter(this.#database, this.#blobs, this.#packs.open());
     const flat = new FlatHash();
     const reader = new NarReader(flat, { maxSize: request.maxNarSize });
-    for await (const bytes of decompressed(file.read(), uploadCompression(name.suffix))) {
+    const nar = decompressed(file.read(), uploadCompression(name.suffix));
+    for await (const bytes of inSteps(nar)) {
       reader.write(bytes);
       await writer.write(bytes);
     }
