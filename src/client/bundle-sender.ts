@@ -21,7 +21,7 @@ const SMALLEST_LIMIT = 1024 * 1024 - 64 * 1024;
  * Where bundles go faster than this, compressing a tenth better takes longer than sending a tenth more: to the cache, and to
  * hosts as near as that. What is not needed at once is compressed well on the server (docs/adr/0022).
  */
-const QUICK_BYTES_PER_MS = 30_000;
+const QUICK_BYTES_PER_MS = 20_000;
 
 const MUCH_LARGER = 1.25;
 

@@ -95,6 +95,7 @@ export class BundleUploads {
       if (restorer !== undefined && restored === undefined && failure === undefined)
         this.#sessions.keep(scope, { restorer, bundle: place });
     place.taken();
+    await intake.store(sink); // beside the commit of the bundle before
     await place.beforeEnded();
     checkCountedOn(intake.countedOn);
     await this.#admit(upload, scope, paths, intake.nars);
@@ -239,9 +240,8 @@ function checkCountedOn(bundles: readonly BundlePlace[]): void {
   );
 }
 
-/** Stores what is new, and the recipes, which make packs describe themselves; waits until all is durable. */
+/** Adds the recipes, which make packs describe themselves, and waits until all is durable. */
 async function sealed(sink: PackSink, intake: BundleIntake): Promise<readonly SealedPack[]> {
-  await intake.store(sink);
   for (const { restored } of intake.nars) {
     if (restored === undefined) continue;
     const { hash, recipe } = restored;
