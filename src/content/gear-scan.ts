@@ -51,29 +51,32 @@ export class GearScan {
 
 const MAGIC_AND_VERSION = [0x00, 0x61, 0x73, 0x6d, 0x01, 0x00, 0x00, 0x00];
 const I32 = 0x7f;
-const NO_RESULT = 0x40;
-const OP = {
-  block: 0x02,
-  loop: 0x03,
-  end: 0x0b,
-  br: 0x0c,
-  brIf: 0x0d,
-  return: 0x0f,
-  get: 0x20,
-  set: 0x21,
-  load: 0x28,
-  load8: 0x2d,
-  const: 0x41,
-  greaterUnsigned: 0x4b,
-  greaterOrEqualUnsigned: 0x4f,
-  add: 0x6a,
-  shiftLeft: 0x74,
-} as const;
-/** Parameters of the function. */
-const [AT, TO, HASH, LIMIT] = [0, 1, 2, 3] as const;
-/** Its variables. */
-const [GEAR, FIRST] = [4, 5] as const;
-const MINUS_ONE = 0x7f;
+
+/** Instructions of 32-bit numbers, all unsigned, and the function's parameters and variables. Any other word is a number below 64. */
+const WORDS: Readonly<Record<string, readonly number[]>> = {
+  block: [0x02, 0x40],
+  loop: [0x03, 0x40],
+  end: [0x0b],
+  br: [0x0c],
+  'br-if': [0x0d],
+  return: [0x0f],
+  get: [0x20],
+  set: [0x21],
+  load: [0x28, 2, 0],
+  'load-byte': [0x2d, 0], // its offset follows
+  const: [0x41],
+  '-1': [0x7f],
+  '>': [0x4b],
+  '>=': [0x4f],
+  '+': [0x6a],
+  '<<': [0x74],
+  at: [0],
+  to: [1],
+  hash: [2],
+  limit: [3],
+  gear: [4],
+  first: [5],
+};
 
 function moduleBytes(pages: number): Uint8Array<ArrayBuffer> {
   const name = [1, 0x6d]; // "m"
@@ -83,127 +86,55 @@ function moduleBytes(pages: number): Uint8Array<ArrayBuffer> {
     ...section(2, [1, ...name, ...name, 0x02, 0x01, ...unsigned(pages), ...unsigned(pages)]), // the memory
     ...section(3, [1, 0]),
     ...section(7, [1, 1, 0x73, 0x00, 0]), // "s"
-    ...section(10, [1, ...sized([1, 2, I32, ...functionBody(), OP.end])]),
+    ...section(10, [1, ...sized([1, 2, I32, ...assemble(FUNCTION)])]), // two variables
   ]);
 }
 
-/** Whole turns, then single bytes. Answers with what is left on the stack, or returns from a turn. */
-function functionBody(): number[] {
-  const turns = loop(
-    code(OP.get, AT, OP.const, UNROLLED, OP.add, OP.get, TO, OP.greaterUnsigned),
-    Array.from({ length: UNROLLED / 2 }, (_, n) => stepTwice(2 * n)).flat(),
-    UNROLLED,
-  );
-  const singles = loop(
-    code(OP.get, AT, OP.get, TO, OP.greaterOrEqualUnsigned),
-    [
-      ...code(OP.get, HASH, OP.const, 1, OP.shiftLeft),
-      ...gearAt(0),
-      OP.add,
-      OP.set,
-      HASH,
-      ...returnIfLess(1),
-    ],
-    1,
-  );
-  return [...turns, ...singles, OP.const, MINUS_ONE];
+function assemble(text: string): number[] {
+  return text
+    .trim()
+    .split(/\s+/)
+    .flatMap((word) => WORDS[word] ?? [Number(word)]);
 }
 
-/** `while (!isOver) { body; at += step }` */
-function loop(isOver: readonly number[], body: readonly number[], step: number): number[] {
-  return code(
-    OP.block,
-    NO_RESULT,
-    OP.loop,
-    NO_RESULT,
-    ...isOver,
-    OP.brIf,
-    1,
-    ...body,
-    OP.get,
-    AT,
-    OP.const,
-    step,
-    OP.add,
-    OP.set,
-    AT,
-    OP.br,
-    0,
-    OP.end,
-    OP.end,
-  );
-}
+/** `gear[bytes[at + n]]` */
+const gearAt = (n: number): string => `get at load-byte ${n} const 2 << load`;
+
+/** `if (hash < limit) return at + n` */
+const returnIfLess = (hash: string, n: number): string =>
+  `block get ${hash} get limit >= br-if 0 get at const ${n} + return end`;
 
 /**
  * Two bytes at once: `hash << 2` does not wait for what comes between, which halves the time.
  * `gear = …; first = (hash << 1) + gear; hash = (hash << 2) + (gear << 1) + …`
  */
-function stepTwice(n: number): number[] {
-  return code(
-    ...gearAt(n),
-    OP.set,
-    GEAR,
-    OP.get,
-    HASH,
-    OP.const,
-    2,
-    OP.shiftLeft,
-    OP.get,
-    GEAR,
-    OP.const,
-    1,
-    OP.shiftLeft,
-    ...gearAt(n + 1),
-    OP.add,
-    OP.add,
-    OP.get,
-    HASH,
-    OP.const,
-    1,
-    OP.shiftLeft,
-    OP.get,
-    GEAR,
-    OP.add,
-    OP.set,
-    FIRST,
-    OP.set,
-    HASH,
-    ...returnIfLess(n + 1, FIRST),
-    ...returnIfLess(n + 2),
-  );
-}
+const twoBytes = (n: number): string => `
+  ${gearAt(n)} set gear
+  get hash const 2 << get gear const 1 << + ${gearAt(n + 1)} +
+  get hash const 1 << get gear + set first set hash
+  ${returnIfLess('first', n + 1)}
+  ${returnIfLess('hash', n + 2)}`;
 
-/** `gear[bytes[at + n]]` */
-function gearAt(n: number): number[] {
-  const alignedBy4 = 2;
-  return [OP.get, AT, OP.load8, 0, n, OP.const, 2, OP.shiftLeft, OP.load, alignedBy4, 0];
-}
+const oneByte = `
+  get hash const 1 << ${gearAt(0)} + set hash
+  ${returnIfLess('hash', 1)}`;
 
-/** `if (hash < limit) return at + n` */
-function returnIfLess(n: number, hash: number = HASH): number[] {
-  return code(
-    OP.block,
-    NO_RESULT,
-    OP.get,
-    hash,
-    OP.get,
-    LIMIT,
-    OP.greaterOrEqualUnsigned,
-    OP.brIf,
-    0,
-    OP.get,
-    AT,
-    OP.const,
-    n,
-    OP.add,
-    OP.return,
-    OP.end,
-  );
-}
+/** `while (!isOver) { body; at += step }` */
+const loop = (isOver: string, body: string, step: number): string => `
+  block loop
+    ${isOver} br-if 1
+    ${body}
+    get at const ${step} + set at
+    br 0
+  end end`;
 
-function code(...bytes: readonly number[]): number[] {
-  return [...bytes];
-}
+const turn = Array.from({ length: UNROLLED / 2 }, (_, n) => twoBytes(2 * n)).join('');
+
+/** Whole turns, then single bytes. Answers with what is left on the stack, or returns from a turn. */
+const FUNCTION = `
+  ${loop(`get at const ${UNROLLED} + get to >`, turn, UNROLLED)}
+  ${loop('get at get to >=', oneByte, 1)}
+  const -1 end`;
 
 function section(id: number, contents: readonly number[]): number[] {
   return [id, ...sized(contents)];
