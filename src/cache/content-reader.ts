@@ -203,12 +203,12 @@ export class ContentReader {
     const hot = this.#hot.find(layout, run);
     if (hot !== undefined && !this.#checked.isDoubtful(layout, run.index, run.count))
       return { bytes: hot, buffer: undefined };
-    const isWarm = this.#hot.isWarm(layout, run);
-    const mayBorrow = lent && !isWarm && run.length > RUN_BYTES_IN_CROWD && run.length <= RUN_BYTES;
+    const isKept = this.#hot.isWorthKeeping(layout, run);
+    const mayBorrow = lent && !isKept && run.length > RUN_BYTES_IN_CROWD && run.length <= RUN_BYTES;
     const buffer = mayBorrow ? (spareBuffers.pop() ?? Buffer.allocUnsafeSlow(RUN_BYTES)) : undefined;
     const bytes = await this.#readFrames(layout, run, buffer);
     fillRun(layout, run, bytes);
-    if (isWarm) this.#hot.keep(layout, run, bytes);
+    if (isKept) this.#hot.keep(layout, run, bytes);
     return { bytes, buffer };
   }
 
