@@ -35,6 +35,9 @@ after(async () => {
   await folder.remove();
 });
 
+/** By then the server is at what was sent to it, also on a busy machine. */
+const REGISTERED_MS = 500;
+
 /** A NAR of several chunks, in two halves. */
 async function halves(name: string): Promise<{
   readonly one: TestPath;
@@ -63,7 +66,7 @@ test('a bundle that goes on with a NAR waits until the one that began it is ther
   const { one, first, second } = await halves('goes-on');
   const push = randomUUID();
   const slow = main.sendSlowly(bundleOf(begin(one), ...first.map(sent)), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   const end = main.send(bundleOf(resume(one, 4), ...second.map(sent), pathRecord(one)), push);
   assert.equal(await isAnswered(end), false);
   assert.equal((await slow.end()).status, 200);
@@ -75,7 +78,7 @@ test('a bundle may name what the one before it brings', async () => {
   const { one, first, second } = await halves('names');
   const push = randomUUID();
   const slow = main.sendSlowly(bundleOf(begin(one), ...first.map(sent)), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   const names = bundleOf(begin(one), ...first.map(named), ...second.map(sent), pathRecord(one));
   const whole = main.send(names, push);
   assert.equal(await isAnswered(whole), false);
@@ -88,9 +91,9 @@ test('when the beginning is cut off, the end is told that it is lost, and names 
   const { one, first, second } = await halves('cut-off');
   const push = randomUUID();
   const slow = main.sendSlowly(bundleOf(begin(one), ...first.map(sent)), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   const end = main.send(bundleOf(resume(one, 4), ...second.map(sent), pathRecord(one)), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   slow.cut();
   const answer = await end;
   assert.equal(answer.body.lost?.length, 1);
@@ -109,7 +112,7 @@ test('when the bundle before is refused, what counted on it is not published', a
   const [broken, ...rest] = first.map(sent);
   const bad = { ...broken, frame: Buffer.alloc(100) } as ReturnType<typeof sent>;
   const slow = main.sendSlowly(bundleOf(begin(one), ...rest, bad), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   const end = main.send(
     bundleOf(begin(one), ...first.map(named), ...second.map(sent), pathRecord(one)),
     push,
@@ -123,7 +126,7 @@ test('bundles of other pushes, and of other writers, do not wait', async () => {
   const { one, first } = await halves('stands-still');
   const push = randomUUID();
   const slow = main.sendSlowly(bundleOf(begin(one), ...first.map(sent)), push);
-  await wait(100);
+  await wait(REGISTERED_MS);
   const mine = await testPath('mine', Buffer.from('mine'));
   assert.equal((await main.send(await wholeBundle(mine), randomUUID())).status, 200);
   assert.equal((await main.send(await wholeBundle(mine))).status, 200);
