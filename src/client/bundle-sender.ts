@@ -23,6 +23,7 @@ const SMALLEST_LIMIT = 1024 * 1024 - 64 * 1024;
  */
 const QUICK_BYTES_PER_MS = 20_000;
 
+/** Full bundles differ by a tenth. */
 const MUCH_LARGER = 1.25;
 
 export interface BundleSenderParts {

@@ -28,5 +28,5 @@ test('many who work long leave the loop to others after a moment, and each gets 
   }
   assert.ok(pauses.length > 100, `the loop was free ${pauses.length} times`); // without it, 20 times
   const median = pauses.toSorted((a, b) => a - b)[pauses.length >> 1] ?? 0;
-  assert.ok(median < 8, `${median} ms each`); // without it, 16
+  assert.ok(median < 12, `${median} ms each`); // without it, 16
 });

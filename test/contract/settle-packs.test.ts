@@ -13,6 +13,7 @@ import { isWhole } from '../../src/cache/served-pieces.ts';
 import { openPostgresDatabase } from '../../src/storage/postgres-database.ts';
 import { markerOf } from '../../src/content/patched-frame.ts';
 import { FRAME_KIND, rawLengthOf, type PackedFrame } from '../../src/content/pack-format.ts';
+import { SlipwayError } from '../../src/util/errors.ts';
 import { noise } from './cache-uploads.ts';
 import { block, Scene } from './garbage-scene.ts';
 import { openPostgresServer } from './postgres-server.ts';
@@ -178,6 +179,20 @@ test('a pack that cannot be read is left as it is, and the others are settled', 
   assert.equal((await settle(scene)).packs, 1);
   assert.ok(scene.blobs.blobs.has(key));
   assert.ok((await scene.read('whole'))?.equals(BEFORE));
+});
+
+test('on a full disk packs are left as they are, and the collection goes on', async () => {
+  await using scene = await Scene.open();
+  await scene.push('kept', BEFORE);
+  await scene.pin('kept');
+  scene.now += DAY + 10;
+  scene.blobs.create = async () => {
+    await Promise.resolve();
+    throw new SlipwayError('unavailable', 'The disk is full.');
+  };
+  const { packs } = await scene.collect();
+  assert.deepEqual([packs?.settled, packs?.rewritten], [0, 0]);
+  await scene.assertSound();
 });
 
 test('small packs are merged as they are: settled frames stay settled, and few others do not settle them again', async () => {

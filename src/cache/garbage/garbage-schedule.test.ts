@@ -7,7 +7,7 @@ import { openDiskBlobStore } from '../../storage/disk-blob-store.ts';
 import { openSqliteDatabase } from '../../storage/sqlite-database.ts';
 import { sleep } from '../../util/deadline.ts';
 import { collectGarbage, DEFAULT_GARBAGE_SETTINGS } from './collect-garbage.ts';
-import { collectRegularly } from './garbage-schedule.ts';
+import { collectRegularly, isDue } from './garbage-schedule.ts';
 
 test('collectRegularly() collects until it is told to stop, and not again before its time', async () => {
   const folder = await mkdtemp(join(tmpdir(), 'slipway-schedule-'));
@@ -37,6 +37,37 @@ test('collectRegularly() collects until it is told to stop, and not again before
     later.abort();
     await seldom;
     assert.equal(await runs(), done);
+  } finally {
+    await rm(folder, { recursive: true });
+  }
+});
+
+test('a collection is due early when much waits to be settled, and not at once again', async () => {
+  const folder = await mkdtemp(join(tmpdir(), 'slipway-schedule-'));
+  try {
+    await using database = await openSqliteDatabase(join(folder, 'slipway.db'));
+    const now = Date.now();
+    const hour = 3_600_000;
+    const collectedAt = async (ended_at: number): Promise<void> =>
+      await database.write(async (transaction) => {
+        await transaction.deleteFrom('garbage_run').execute();
+        await transaction
+          .insertInto('garbage_run')
+          .values({ started_at: 0, ended_at, report: '{}' })
+          .execute();
+      });
+    await collectedAt(now - hour);
+    assert.equal(await isDue(database, 24 * hour), false);
+    const pack = { blob_key: 'pack/large', size: 300 * 1024 * 1024, created_at: now - 2 * hour };
+    await database.write(async (transaction) => await transaction.insertInto('pack').values(pack).execute());
+    assert.equal(await isDue(database, 24 * hour), true);
+    await collectedAt(now - hour / 4);
+    assert.equal(await isDue(database, 24 * hour), false);
+    await collectedAt(now - hour);
+    await database.write(
+      async (transaction) => await transaction.updateTable('pack').set({ unsettled_bytes: 0 }).execute(),
+    );
+    assert.equal(await isDue(database, 24 * hour), false);
   } finally {
     await rm(folder, { recursive: true });
   }

@@ -43,8 +43,8 @@ export async function collectRegularly(
     }
 }
 
-/** Early when more is kept of upstreams than may be, or when much waits to be settled. */
-async function isDue(database: Database, period: number): Promise<boolean> {
+/** Whether to collect now, given the time between two collections: early when more is kept of upstreams than may be, or when much waits to be settled. */
+export async function isDue(database: Database, period: number): Promise<boolean> {
   const now = Date.now();
   const last = await lastCollection(database);
   if (last > now + LOOK_MS) return true; // it was done while the clock was wrong

@@ -185,11 +185,15 @@ async function readRun(
     const { offset, length, crc } = live.frame;
     const bytes = all?.subarray(offset - start, offset - start + length);
     if (bytes !== undefined && crc32(bytes) === crc) return { live, bytes };
-    throw new SlipwayError(
-      'unavailable',
-      `A frame of the pack ${pack.blob_key} is damaged; it is left as it is.`,
-      { next: 'slipway cache fsck --repair' },
-    );
+    throw damagedFrame(pack.blob_key);
+  });
+}
+
+/** With the pack's key as a fact. */
+export function damagedFrame(blobKey: string): SlipwayError {
+  return new SlipwayError('unavailable', `A frame of the pack ${blobKey} is damaged; it is left as it is.`, {
+    next: 'slipway cache fsck --repair',
+    facts: { pack: blobKey },
   });
 }
 

@@ -5,10 +5,9 @@ import { LRUCache } from 'lru-cache';
 import { looseChunks, type LooseChunk } from '../../content/remake-frames.ts';
 import { rawLengthOf, type PackedFrame } from '../../content/pack-format.ts';
 import type { BlobStore } from '../../storage/blob-store.ts';
-import { SlipwayError } from '../../util/errors.ts';
 import { chunksOf } from '../ingest/commit-content.ts';
 import { chunkKey } from '../stored-chunks.ts';
-import type { PackRow } from './rewrite-packs.ts';
+import { damagedFrame, type PackRow } from './rewrite-packs.ts';
 
 const WINDOW_BYTES = 4 * 1024 * 1024;
 const MOST_WINDOWS = 4;
@@ -43,14 +42,7 @@ export class StoredFrames {
     const window = isThere ? known : await this.#open({ blob_key, size }, offset, length);
     const bytes = window?.bytes.subarray(offset - window.start, offset - window.start + length);
     if (bytes !== undefined && crc32(bytes) === crc) return bytes;
-    throw new SlipwayError(
-      'unavailable',
-      `A frame of the pack ${blob_key} is damaged; it is left as it is.`,
-      {
-        next: 'slipway cache fsck --repair',
-        facts: { pack: blob_key },
-      },
-    );
+    throw damagedFrame(blob_key);
   }
 
   /** The chunks of a frame, by chunkKey. */
